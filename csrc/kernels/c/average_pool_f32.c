@@ -1,0 +1,15 @@
+#include "kernels/c/kernels_c.h"
+
+void kp_average_pool_f32_c(float *dst, const float *const *taps, size_t pixels, size_t tap_count, size_t channels,
+                           float divisor) {
+  for (size_t p = 0; p < pixels; p++) {
+    const float *const *pixel = taps + p * tap_count;
+    for (size_t c = 0; c < channels; c++) {
+      float sum = pixel[0][c];
+      for (size_t t = 1; t < tap_count; t++) {
+        sum += pixel[t][c];
+      }
+      dst[p * channels + c] = sum / divisor;
+    }
+  }
+}

@@ -1,0 +1,38 @@
+#include "kernels/c/kernels_c.h"
+
+#include "kernels/dispatch.h"
+
+void kp_kernels_init_c(kp_kernels *kernels) {
+  kernels->unary_f32[KP_RELU] = kp_unary_relu_f32_c;
+  kernels->unary_f32[KP_RELU6] = kp_unary_relu6_f32_c;
+  kernels->unary_f32[KP_HARDSWISH] = kp_unary_hardswish_f32_c;
+  kernels->unary_f32[KP_HARDSIGMOID] = kp_unary_hardsigmoid_f32_c;
+  kernels->unary_f32[KP_SIGMOID] = kp_unary_sigmoid_f32_c;
+  kernels->unary_f32[KP_SILU] = kp_unary_silu_f32_c;
+  kernels->unary_f32[KP_GELU] = kp_unary_gelu_f32_c;
+  kernels->unary_f32[KP_GELU_TANH] = kp_unary_gelu_tanh_f32_c;
+  kernels->unary_f32[KP_QUICK_GELU] = kp_unary_quick_gelu_f32_c;
+  kernels->unary_f32[KP_TANH] = kp_unary_tanh_f32_c;
+  kernels->unary_f32[KP_EXP] = kp_unary_exp_f32_c;
+  kernels->unary_f32[KP_SQRT] = kp_unary_sqrt_f32_c;
+  kernels->binary_f32[KP_ADD] = kp_binary_add_f32_c;
+  kernels->binary_f32[KP_SUB] = kp_binary_sub_f32_c;
+  kernels->binary_f32[KP_MUL] = kp_binary_mul_f32_c;
+  kernels->binary_f32[KP_DIV] = kp_binary_div_f32_c;
+  kernels->binary_f32[KP_MIN] = kp_binary_min_f32_c;
+  kernels->binary_f32[KP_MAX] = kp_binary_max_f32_c;
+  kernels->epilogue_f32 = kp_epilogue_f32_c;
+  kernels->layer_norm_f32 = kp_layer_norm_f32_c;
+  kernels->softmax_f32 = kp_softmax_f32_c;
+  kernels->sum_f32 = kp_sum_f32_c;
+  kernels->sum_rows_f32 = kp_sum_rows_f32_c;
+  kernels->depthwise_f32 = kp_depthwise_f32_c;
+  kernels->average_pool_f32 = kp_average_pool_f32_c;
+  kernels->max_pool_f32 = kp_max_pool_f32_c;
+  kernels->bilinear_f32 = kp_bilinear_f32_c;
+  kernels->transpose_32 = kp_transpose_32_c;
+  kernels->attention_f32 = kp_attention_f32_c;
+  kernels->resize_row_u8 = kp_resize_row_u8_c;
+  kernels->resize_column_u8 = kp_resize_column_u8_c;
+  kernels->normalize_u8_f32 = kp_normalize_u8_f32_c;
+}

@@ -1,0 +1,140 @@
+/* The table of kernel slots. kp_kernels_init fills it with the scalar kernels, which are the definition, then overwrites
+ * slots upwards with those of every level in `isa`. It is a pure function; a table never changes afterwards.
+ *
+ * Contract for every slot
+ *   - Results are the scalar kernel's, bit for bit, on every level (tests/kcheck compares with memcmp). NaN payloads
+ *     are the exception: inputs are finite at the door, and a NaN need only be a NaN.
+ *   - No byte is read or written outside the stated extents. Any length is allowed, 0 included, unless a slot says otherwise.
+ *   - Pointers need only the alignment of their element type, unless a slot says otherwise.
+ *   - Buffers do not overlap, but for `dst` with an input where a slot says so: then they are equal or disjoint.
+ *   - a * b + c is fmaf(a, b, c) where "fma" is written, and two roundings where it is not.
+ *
+ * Sums "in 16 lanes": lane l adds elements l, l + 16, l + 32, ... in ascending order, starting from 0; missing elements of
+ * the last group add the identity (0 for sums, -inf for maxima). Then lanes l and l + 8 are combined for l < 8, l and l + 4
+ * for l < 4, l and l + 2 for l < 2, and 0 with 1: lower lane's value on the left.
+ *
+ * Sizes and strides are counted in elements, not bytes. docs/numerics.md has the formulas of the functions. */
+#ifndef KP_KERNELS_KERNELS_H
+#define KP_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The functions of docs/numerics.md, "Elementary functions". */
+typedef enum kp_unary {
+  KP_RELU = 0,
+  KP_RELU6,
+  KP_HARDSWISH,
+  KP_HARDSIGMOID,
+  KP_SIGMOID,
+  KP_SILU,
+  KP_GELU,       /* x * (0.5 + 0.5 * erf(x / sqrt 2)) */
+  KP_GELU_TANH,  /* Hendrycks & Gimpel's tanh form */
+  KP_QUICK_GELU, /* x * sigmoid(1.702 x) */
+  KP_TANH,
+  KP_EXP,
+  KP_SQRT,
+  KP_UNARY_COUNT
+} kp_unary;
+
+/* An activation fused into an epilogue: KP_ACT_NONE, or 1 + a kp_unary. */
+typedef int32_t kp_act;
+#define KP_ACT_NONE 0
+#define KP_ACT(unary) (1 + (unary))
+
+typedef enum kp_binary { KP_ADD = 0, KP_SUB, KP_MUL, KP_DIV, KP_MIN, KP_MAX, KP_BINARY_COUNT } kp_binary;
+
+/* One query block of one head of one batch: out = softmax(scale * q k^T + mask) v. */
+typedef struct kp_attention_f32 {
+  const float *q; /* (queries, head_dim), rows q_stride apart */
+  const float *k; /* (keys, head_dim), rows k_stride apart */
+  const float *v; /* (keys, head_dim), rows v_stride apart */
+  float *out;     /* (queries, head_dim), rows out_stride apart */
+  size_t q_stride, k_stride, v_stride, out_stride;
+  size_t queries, keys, head_dim; /* keys >= 1 */
+  float scale;
+  const float *mask;  /* additive, (queries, keys) with rows mask_stride apart (0: one row for all); NULL: none */
+  size_t mask_stride;
+  float *scratch;     /* kp_attention_f32_scratch(keys, head_dim) floats, aligned to 64 bytes; contents do not matter */
+} kp_attention_f32;
+
+#define KP_ATTENTION_KEY_TILE 64
+
+typedef struct kp_kernels {
+  /* dst[i] = f(src[i]), i < n. dst may equal src. */
+  void (*unary_f32[KP_UNARY_COUNT])(float *dst, const float *src, size_t n);
+
+  /* dst[i] = a[i * a_step] op b[i * b_step], i < n; steps are 0 or 1. dst may equal an input whose step is 1.
+   * min and max: (a < b) ? a : b and (a > b) ? a : b. */
+  void (*binary_f32[KP_BINARY_COUNT])(float *dst, const float *a, size_t a_step, const float *b, size_t b_step,
+                                      size_t n);
+
+  /* The epilogue of a matmul, in place: y[r][c] = act(y[r][c] + bias[c]) + residual[r][c]. bias and residual may be
+   * NULL (that step is left out). residual may equal y's rows only if it is y itself. */
+  void (*epilogue_f32)(float *y, size_t y_stride, const float *bias, const float *residual, size_t residual_stride,
+                       size_t rows, size_t columns, kp_act act);
+
+  /* Each row of `columns` >= 1: mean = sum(x) / columns; d = x - mean; variance = sum(d * d) / columns (the product rounded, then
+   * added); dst = fma(d * (1 / sqrt(variance + eps)), gamma, beta). Sums in 16 lanes. gamma, beta may be NULL (1, 0: the
+   * step is left out). dst may equal src. */
+  void (*layer_norm_f32)(float *dst, const float *src, const float *gamma, const float *beta, size_t rows,
+                         size_t columns, float eps);
+
+  /* Each row: e = exp(x - max x); dst = e / sum e. Maximum and sum in 16 lanes. dst may equal src. */
+  void (*softmax_f32)(float *dst, const float *src, size_t rows, size_t columns);
+
+  /* The sum of n elements, in 16 lanes. */
+  float (*sum_f32)(const float *src, size_t n);
+
+  /* dst[c] = the sum over r < rows of src[r * stride + c], in 16 lanes over r; c < columns. */
+  void (*sum_rows_f32)(float *dst, const float *src, size_t stride, size_t rows, size_t columns);
+
+  /* Depthwise convolution by indirection. For pixel p < pixels, taps[p * tap_count + t] points to `channels` inputs.
+   * acc = bias[c] (NULL: 0); acc = fma(taps[..t][c], weights[t * channels + c], acc), t ascending;
+   * dst[p * channels + c] = act(acc). */
+  void (*depthwise_f32)(float *dst, const float *const *taps, const float *weights, const float *bias, size_t pixels,
+                        size_t tap_count, size_t channels, kp_act act);
+
+  /* Pooling by indirection, tap_count >= 1: average: the sum of the taps in ascending order, then / divisor;
+   * maximum: (acc > x) ? acc : x from the first tap on. dst[p * channels + c]. */
+  void (*average_pool_f32)(float *dst, const float *const *taps, size_t pixels, size_t tap_count, size_t channels,
+                           float divisor);
+  void (*max_pool_f32)(float *dst, const float *const *taps, size_t pixels, size_t tap_count, size_t channels);
+
+  /* dst[c] = top + (bottom - top) * wy, where top = a[c] + (b[c] - a[c]) * wx and bottom = e[c] + (f[c] - e[c]) * wx;
+   * every + (x) * w is one fma. c < channels. a, b: the upper row's left and right pixel; e, f: the lower row's. */
+  void (*bilinear_f32)(float *dst, const float *a, const float *b, const float *e, const float *f, float wx, float wy,
+                       size_t channels);
+
+  /* dst[c * dst_stride + r] = src[r * src_stride + c]: 32-bit elements of any kind, moved unchanged. */
+  void (*transpose_32)(uint32_t *dst, size_t dst_stride, const uint32_t *src, size_t src_stride, size_t rows,
+                       size_t columns);
+
+  /* Attention, softmax online over tiles of KP_ATTENTION_KEY_TILE keys. Start with m = -inf, l = 0, o = 0. For each tile:
+   *   s[j] = (sum over d ascending, by fma from 0, of q[d] * k[j][d]) * scale, then + mask[j] if there is one
+   *   m' = max(m, max over j of s[j]);  a = exp(m - m') (0 where m is -inf);  p[j] = exp(s[j] - m')
+   *   l = fma(l, a, sum over j of p[j], in 16 lanes);  o[d] = o[d] * a, then o[d] = fma(p[j], v[j][d], o[d]), j ascending
+   *   m = m'
+   * out[d] = o[d] / l. Where m' is -inf (a row masked throughout), the tile changes nothing; where l is 0 at the end, out = 0. */
+  void (*attention_f32)(const kp_attention_f32 *args);
+
+  /* Pillow's 8-bit resampling, one dimension at a time, on interleaved pixels of 1, 3 or 4 channels (src) and as many (dst).
+   * Output x of a row is clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i], then >> 22),
+   * where clip8 clamps to [0, 255] and the shift is arithmetic. int32 arithmetic; the weights sum to about 1 << 22. */
+  void (*resize_row_u8)(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
+                        const int32_t *counts, const int32_t *weights, size_t weight_stride);
+  /* The same down a column: rows[i] points to n bytes; dst[j] = clip8((1 << 21) + sum over i < count of rows[i][j] * weights[i]). */
+  void (*resize_column_u8)(uint8_t *dst, const uint8_t *const *rows, const int32_t *weights, size_t count, size_t n);
+
+  /* dst[3 * i + c] = table[c][src[3 * i + c]], i < pixels. */
+  void (*normalize_u8_f32)(float *dst, const uint8_t *src, size_t pixels, const float table[3][256]);
+} kp_kernels;
+
+/* Fills *kernels for the levels in `isa` (a mask of KP_ISA_*; see keypilot.h), which the processor must have. */
+void kp_kernels_init(kp_kernels *kernels, uint32_t isa);
+
+/* Floats of scratch that attention_f32 needs. */
+size_t kp_attention_f32_scratch(size_t keys, size_t head_dim);
+
+#endif /* KP_KERNELS_KERNELS_H */

@@ -1,0 +1,31 @@
+/* Float32 matrix products on OpenBLAS. */
+#ifndef KP_OPS_GEMM_H
+#define KP_OPS_GEMM_H
+
+#include "ops/op.h"
+
+/* c (m, n) = a (m, k) * b, where b is (n, k) if b_transposed, as a linear layer's weight, else (k, n). Rows of a, b and
+ * c are a_stride, b_stride and c_stride floats apart. m, n, k >= 1. Always on the calling thread. */
+void kp_gemm_f32(bool b_transposed, size_t m, size_t n, size_t k, const float *a, size_t a_stride, const float *b,
+                 size_t b_stride, float *c, size_t c_stride);
+
+/* The right operand of products with a weight w (n, k): w, or its transpose where that repays the making. */
+typedef struct kp_gemm_weight {
+  const float *data;
+  size_t stride;
+  bool transposed; /* as b_transposed: data is w */
+} kp_gemm_weight;
+
+/* Floats of scratch that kp_gemm_prepare needs for m rows in all. */
+size_t kp_gemm_prepare_scratch(size_t m, size_t n, size_t k);
+kp_gemm_weight kp_gemm_prepare(const kp_kernels *kernels, size_t m, size_t n, size_t k, const float *w, float *scratch);
+
+/* Columns from `column` on of what kp_gemm_prepare gave. */
+static inline const float *kp_gemm_weight_columns(const kp_gemm_weight *weight, size_t column) {
+  return weight->data + (weight->transposed ? column * weight->stride : column);
+}
+
+/* Keeps OpenBLAS to the calling thread: parallelism is ours. Called once, from kp_session_create. */
+void kp_gemm_setup(void);
+
+#endif /* KP_OPS_GEMM_H */

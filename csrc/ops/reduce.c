@@ -1,0 +1,146 @@
+#include "ops/shape.h"
+
+static const char *const functions[] = {"mean", "sum", "l2norm", NULL};
+enum { MEAN = 0, SUM, L2NORM };
+enum { FUNCTION = 0, AXES, KEEPDIM };
+
+static kp_status infer(kp_op_call *call, kp_error *error) {
+  const kp_view *x = &call->inputs[0];
+  const kp_attribute *axes = &call->attributes[AXES];
+  KP_TRY(kp_check_dtype("reduce", "x", x, KP_F32, error));
+  KP_TRY(kp_check_not_empty("reduce", "x", &x->shape, error));
+  KP_TRY(kp_check_range("reduce", "axes", axes, 0, (int64_t)x->shape.rank - 1, error));
+  KP_TRY(kp_check_range("reduce", "keepdim", &call->attributes[KEEPDIM], 0, 1, error));
+  for (int i = 1; i < axes->count; i++) {
+    if (axes->i[i] <= axes->i[i - 1]) {
+      return kp_fail(error, KP_ERROR_MODEL, "reduce: expected ascending axes, got %lld after %lld",
+                     (long long)axes->i[i], (long long)axes->i[i - 1]);
+    }
+  }
+  kp_shape shape = {.rank = 0};
+  for (int32_t i = 0, next = 0; i < x->shape.rank; i++) {
+    bool reduced = next < axes->count && axes->i[next] == i;
+    if (reduced) next++;
+    if (!reduced || call->attributes[KEEPDIM].i[0]) shape.dim[shape.rank++] = reduced ? 1 : x->shape.dim[i];
+  }
+  call->output.dtype = KP_F32;
+  call->output.shape = shape;
+  return KP_OK;
+}
+
+/* One pass: (outer, length, inner) summed over `length` to (outer, inner). */
+typedef struct reduce_pass {
+  size_t outer, length, inner;
+} reduce_pass;
+
+typedef struct reduce_passes {
+  int count; /* passes, the innermost axes first; each reads what the one before it wrote */
+  reduce_pass passes[KP_MAX_RANK];
+  size_t divisor; /* elements that make one of the output's */
+} reduce_passes;
+
+/* Adjacent axes that are reduced become one pass. */
+static reduce_passes describe(const kp_op_call *call) {
+  const kp_shape *shape = &call->inputs[0].shape;
+  const kp_attribute *axes = &call->attributes[AXES];
+  reduce_passes result = {.divisor = 1};
+  size_t outer = (size_t)kp_shape_elements(shape), inner = 1;
+  for (int32_t axis = shape->rank - 1, next = axes->count - 1; axis >= 0; axis--) {
+    size_t length = 1;
+    for (; next >= 0 && axes->i[next] == axis; next--, axis--) length *= (size_t)shape->dim[axis];
+    if (length > 1) {
+      outer /= length;
+      result.divisor *= length;
+      result.passes[result.count++] = (reduce_pass){.outer = outer / inner, .length = length, .inner = inner};
+    }
+    if (axis >= 0) inner *= (size_t)shape->dim[axis];
+  }
+  if (result.count == 0) result.passes[result.count++] = (reduce_pass){.outer = outer, .length = 1, .inner = 1};
+  return result;
+}
+
+typedef struct pass_run {
+  const kp_kernels *kernels;
+  const reduce_pass *pass;
+  const float *x;
+  float *out;
+  size_t row_step, column_step, column_tasks;
+} pass_run;
+
+static void pass_task(void *context, size_t task, int thread) {
+  (void)thread;
+  const pass_run *run = context;
+  const reduce_pass *pass = run->pass;
+  kp_range rows = kp_task_range(pass->outer, run->row_step, task / run->column_tasks);
+  kp_range columns = kp_task_range(pass->inner, run->column_step, task % run->column_tasks);
+  for (size_t row = rows.begin; row < rows.end; row++) {
+    const float *x = run->x + row * pass->length * pass->inner + columns.begin;
+    float *out = run->out + row * pass->inner + columns.begin;
+    if (pass->inner == 1) {
+      *out = run->kernels->sum_f32(x, pass->length);
+    } else {
+      run->kernels->sum_rows_f32(out, x, pass->inner, pass->length, columns.end - columns.begin);
+    }
+  }
+}
+
+static void run_pass(const kp_op_call *call, const reduce_pass *pass, const float *x, float *out) {
+  pass_run run = {.kernels = call->kernels, .pass = pass, .x = x, .out = out};
+  run.row_step = kp_max_size(1, KP_TASK_ELEMENTS / (pass->length * pass->inner));
+  run.column_step = kp_min_size(pass->inner, kp_round_up(kp_max_size(1, KP_TASK_ELEMENTS / pass->length), 16));
+  run.column_tasks = kp_divide_up(pass->inner, run.column_step);
+  kp_pool_run(call->pool, kp_divide_up(pass->outer, run.row_step) * run.column_tasks, pass_task, &run);
+}
+
+/* The squares, then what all passes but the last leave. */
+static size_t scratch(const kp_op_call *call) {
+  reduce_passes reduction = describe(call);
+  size_t bytes = call->attributes[FUNCTION].i[0] == L2NORM
+                     ? kp_scratch_bytes((size_t)kp_shape_elements(&call->inputs[0].shape))
+                     : 0;
+  for (int i = 0; i + 1 < reduction.count; i++)
+    bytes += kp_scratch_bytes(reduction.passes[i].outer * reduction.passes[i].inner);
+  return bytes;
+}
+
+static kp_status run(const kp_op_call *call, kp_error *error) {
+  (void)error;
+  reduce_passes reduction = describe(call);
+  int64_t function = call->attributes[FUNCTION].i[0];
+  size_t count = (size_t)kp_shape_elements(&call->inputs[0].shape);
+  size_t results = (size_t)kp_shape_elements(&call->output.shape);
+  char *free_scratch = call->scratch;
+  const float *x = call->inputs[0].data;
+  float *out = call->output.data;
+  if (function == L2NORM) {
+    float *squares = (float *)(void *)free_scratch;
+    call->kernels->binary_f32[KP_MUL](squares, x, 1, x, 1, count);
+    free_scratch += kp_scratch_bytes(count);
+    x = squares;
+  }
+  for (int i = 0; i < reduction.count; i++) {
+    const reduce_pass *pass = &reduction.passes[i];
+    float *target = i + 1 < reduction.count ? (float *)(void *)free_scratch : out;
+    run_pass(call, pass, x, target);
+    free_scratch += kp_scratch_bytes(pass->outer * pass->inner);
+    x = target;
+  }
+  float divisor = (float)reduction.divisor;
+  if (function == MEAN) call->kernels->binary_f32[KP_DIV](out, out, 1, &divisor, 0, results);
+  if (function == L2NORM) call->kernels->unary_f32[KP_SQRT](out, out, results);
+  return KP_OK;
+}
+
+const kp_op kp_op_reduce = {
+    .name = "reduce",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attribute_count = 3,
+    .attributes =
+        {{.name = "fn", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = functions, .required = true},
+         {.name = "axes", .kind = KP_ATTR_INT, .min_count = 1, .max_count = KP_MAX_RANK, .required = true},
+         {.name = "keepdim", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1}},
+    .infer = infer,
+    .scratch = scratch,
+    .run = run,
+};

@@ -1,0 +1,41 @@
+#include "ops/shape.h"
+
+static const char *const functions[] = {"relu", "relu6", "hardswish", "hardsigmoid", "sigmoid",
+                                        "silu", "gelu",  "gelu_tanh", "quick_gelu",  "tanh",
+                                        "exp",  "sqrt",  NULL};
+
+static kp_status infer(kp_op_call *call, kp_error *error) {
+  KP_TRY(kp_check_dtype("unary", "x", &call->inputs[0], KP_F32, error));
+  KP_TRY(kp_check_elements("unary", "x", &call->inputs[0].shape, error));
+  call->output.dtype = KP_F32;
+  call->output.shape = call->inputs[0].shape;
+  return KP_OK;
+}
+
+static void task(void *context, size_t index, int thread) {
+  (void)thread;
+  const kp_op_call *call = context;
+  kp_range range = kp_task_range((size_t)kp_shape_elements(&call->output.shape), KP_TASK_ELEMENTS, index);
+  float *out = call->output.data;
+  const float *x = call->inputs[0].data;
+  call->kernels->unary_f32[call->attributes[0].i[0]](out + range.begin, x + range.begin, range.end - range.begin);
+}
+
+static kp_status run(const kp_op_call *call, kp_error *error) {
+  (void)error;
+  kp_op_call local = *call;
+  kp_pool_run(call->pool, kp_divide_up((size_t)kp_shape_elements(&call->output.shape), KP_TASK_ELEMENTS), task, &local);
+  return KP_OK;
+}
+
+const kp_op kp_op_unary = {
+    .name = "unary",
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .attribute_count = 1,
+    .attributes =
+        {{.name = "fn", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = functions, .required = true}},
+    .infer = infer,
+    .run = run,
+    .in_place = 1 << 0,
+};

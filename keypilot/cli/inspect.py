@@ -1,0 +1,184 @@
+"""``keypilot inspect``: what a model file holds and costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from keypilot.cli.table import count, table
+from keypilot.reference.config import REGIONS
+
+if TYPE_CHECKING:
+    from keypilot.model import Model, Port
+
+#: Parameters that KeyPilot's original design states for a preset and its variants, by component. Where it has several
+#: figures for one module, all are given.
+_DESIGN = {
+    "keypilot-base": {
+        "backbone": "1.3M",
+        "regions": "0.6M",
+        "image": "0.3M, 0.05M",
+        "text": "4.5M",
+        "fusion": "0.8M",
+        "user": "0.01M, 0.02M",
+        "all": "7.5M, 7.6M",
+    }
+}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="show what a model file holds and costs",
+        description="Prints a model's parameters, bytes, multiply-accumulates and memory, by component and by program.",
+    )
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL|PRESET", help="a model file, or a preset's name (default: keypilot-base)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from keypilot.encoder import model_path
+    from keypilot.model import Model
+
+    facts = inspect(Model.load(model_path(args.model), threads=1))
+    print(json.dumps(facts) if args.json else as_text(facts))
+    return 0
+
+
+def inspect(model: Model) -> dict[str, Any]:
+    """What ``--json`` prints.
+
+    `macs` and `arena_bytes` are of one whole result: an encoder's is one picture, four regions and the longest text;
+    another model's is each program on a batch of one.
+    """
+    metadata = model.metadata
+    components: dict[str, dict[str, Any]] = {}
+
+    def component(path: str) -> dict[str, Any]:
+        return components.setdefault(path.partition(".")[0], {"parameters": 0, "bytes": 0, "macs": 0})
+
+    for name, weight in model.weights.items():
+        entry = component(name)
+        entry["parameters"] += weight.size
+        entry["bytes"] += weight.nbytes
+    programs: dict[str, dict[str, Any]] = {}
+    for name, program in model.programs.items():
+        batch = len(REGIONS) if name == "roi" and metadata.get("keypilot.encoder.roi_features") == "reencode" else 1
+        cost = model.cost(name, batch)
+        for op in cost.ops:
+            if op.macs > 0:
+                component(op.output)["macs"] += op.macs
+        programs[name] = {
+            "batch": batch,
+            "ops": len(cost.ops),
+            "macs": cost.macs,
+            "arena_bytes": cost.arena_bytes,
+            "inputs": [_port(port) for port in program.inputs],
+            "outputs": [_port(port) for port in program.outputs],
+            "taps": len(program.taps),
+        }
+    return {
+        "name": metadata.get("general.name"),
+        "precision": metadata.get("keypilot.precision"),
+        "trained": metadata.get("keypilot.trained"),
+        "file_bytes": model.file_bytes,
+        "parameters": sum(entry["parameters"] for entry in components.values()),
+        "macs": sum(entry["macs"] for entry in programs.values()),
+        "arena_bytes": max((entry["arena_bytes"] for entry in programs.values()), default=0),
+        "components": components,
+        "programs": programs,
+        "tokenizer": _tokenizer(model),
+        "encoder": {
+            key.removeprefix("keypilot.encoder."): metadata[key]
+            for key in metadata
+            if key.startswith("keypilot.encoder.")
+        },
+        "config": json.loads(metadata.get("keypilot.config", "{}")),
+        "design_parameters": _design(metadata.get("general.name", "")),
+    }
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """Tables for people."""
+    weights = {True: "trained", False: "untrained, seeded weights", None: "weights of unknown origin"}[facts["trained"]]
+    design = facts["design_parameters"]
+    whole = {key: facts[key] for key in ("parameters", "macs")}
+    whole["bytes"] = sum(entry["bytes"] for entry in facts["components"].values())
+    components = table(
+        ("component", "parameters", *(("original design",) if design else ()), "weights", "MACs"),
+        [
+            (
+                name,
+                count(entry["parameters"]),
+                *((design.get(name, "-"),) if design else ()),
+                _bytes(entry["bytes"]),
+                count(entry["macs"]),
+            )
+            for name, entry in (*facts["components"].items(), ("all", whole))
+        ],
+    )
+    programs = table(
+        ("program", "batch", "operators", "MACs", "arena", "tensors to tap"),
+        [
+            (
+                name,
+                str(entry["batch"]),
+                str(entry["ops"]),
+                count(entry["macs"]),
+                _bytes(entry["arena_bytes"]),
+                str(entry["taps"]),
+            )
+            for name, entry in facts["programs"].items()
+        ],
+    )
+    ports = [
+        f"{name}: {_signature(entry['inputs'])} -> {_signature(entry['outputs'])}"
+        for name, entry in facts["programs"].items()
+    ]
+    settings = [f"{key}: {_plain(value)}" for key, value in facts["encoder"].items()]
+    if facts["tokenizer"]:
+        settings.append(
+            "tokenizer: {vocabulary} tokens, {max_tokens} at most, normalizer {normalizer}".format(**facts["tokenizer"])
+        )
+    title = f"{facts['name'] or 'unnamed'}: {facts['precision']}, {weights}, {_bytes(facts['file_bytes'])} on disk"
+    return "\n\n".join(part for part in (title, components, programs, "\n".join(ports), "\n".join(settings)) if part)
+
+
+def _design(name: str) -> dict[str, str]:
+    """The original design's parameters of the preset that `name` is, or is a variant of."""
+    for preset, parameters in _DESIGN.items():
+        if name == preset or name.startswith(f"{preset}-"):
+            return parameters
+    return {}
+
+
+def _tokenizer(model: Model) -> dict[str, Any] | None:
+    metadata = model.metadata
+    if "tokenizer.ggml.tokens" not in metadata:
+        return None
+    return {
+        "model": metadata.get("tokenizer.ggml.model"),
+        "vocabulary": len(metadata["tokenizer.ggml.tokens"]),
+        "max_tokens": metadata.get("keypilot.tokenizer.max_tokens"),
+        "normalizer": metadata.get("keypilot.tokenizer.normalizer"),
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "dtype": port.dtype.name, "shape": list(port.shape)}
+
+
+def _signature(ports: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{port['name']} {port['dtype']} ({', '.join(map(str, port['shape']))})" for port in ports)
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:.2f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"

@@ -1,0 +1,284 @@
+"""Element by element: activations, arithmetic, comparisons, casts; and reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+
+from keypilot.convert.aten.registry import LOWERINGS, lowers
+from keypilot.convert.graph import Value, product
+
+if TYPE_CHECKING:
+    from keypilot.convert.importer import Builder
+
+Operand = Value | float | int | bool
+
+
+def _operand(b: Builder, x: Operand, dtype: str) -> Value:
+    return b.cast(x, dtype) if isinstance(x, Value) else b.constant(x, dtype)
+
+
+def arithmetic(b: Builder, fn: str, x: Operand, y: Operand) -> Value:
+    """A binary operator in the result's dtype; numbers become constants."""
+    dtype = b.dtypes[0]
+    if dtype == "bool":
+        raise b.unsupported(f"{fn} of booleans; cast them first")
+    return b.emit("binary", [_operand(b, x, dtype), _operand(b, y, dtype)], fn=fn)
+
+
+# ---- Activations and other functions of one tensor --------------------------------------------------------------
+
+_UNARY = {
+    "relu": "relu",
+    "relu6": "relu6",
+    "hardswish": "hardswish",
+    "hardsigmoid": "hardsigmoid",
+    "sigmoid": "sigmoid",
+    "silu": "silu",
+    "tanh": "tanh",
+    "exp": "exp",
+    "sqrt": "sqrt",
+}
+
+
+def _unary(fn: str) -> Callable[[Builder, Value], Value]:
+    return lambda b, x: b.emit("unary", [b.cast(x, "f32")], fn=fn)
+
+
+for _name, _fn in _UNARY.items():
+    LOWERINGS[f"aten.{_name}.default"] = _unary(_fn)
+
+
+@lowers("gelu.default")
+def gelu(b: Builder, x: Value, approximate: str) -> Value:
+    return b.emit("unary", [x], fn="gelu" if approximate == "none" else "gelu_tanh")
+
+
+@lowers("clamp.default", "hardtanh.default", "clip.default")
+def clamp(b: Builder, x: Value, low: float | None, high: float | None) -> Value:
+    if x.dtype == "f32" and (low, high) == (0, 6):
+        return b.emit("unary", [x], fn="relu6")
+    if x.dtype == "f32" and (low, high) == (0, None):
+        return b.emit("unary", [x], fn="relu")
+    if low is not None:
+        x = arithmetic(b, "max", x, low)
+    return x if high is None else arithmetic(b, "min", x, high)
+
+
+@lowers("clamp_min.default", "clamp_min.Tensor", "maximum.default")
+def maximum(b: Builder, x: Operand, y: Operand) -> Value:
+    return arithmetic(b, "max", x, y)
+
+
+@lowers("clamp_max.default", "clamp_max.Tensor", "minimum.default")
+def minimum(b: Builder, x: Operand, y: Operand) -> Value:
+    return arithmetic(b, "min", x, y)
+
+
+@lowers("neg.default")
+def negative(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "mul", x, -1)
+
+
+@lowers("abs.default")
+def absolute(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "max", x, arithmetic(b, "mul", x, -1))
+
+
+@lowers("reciprocal.default")
+def reciprocal(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "div", 1, x)
+
+
+@lowers("rsqrt.default")
+def rsqrt(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "div", 1, b.emit("unary", [x], fn="sqrt"))
+
+
+@lowers("square.default")
+def square(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "mul", x, x)
+
+
+@lowers("pow.Tensor_Scalar")
+def power(b: Builder, x: Value, exponent: float) -> Value:
+    if exponent == 0.5:
+        return b.emit("unary", [x], fn="sqrt")
+    if exponent not in (1, 2, 3, 4):
+        raise b.unsupported(f"the exponent {exponent}; supported are 0.5, 1, 2, 3 and 4")
+    if exponent == 1:
+        return x
+    squared = square(b, x)
+    if exponent == 2:
+        return squared
+    return arithmetic(b, "mul", squared, x if exponent == 3 else squared)
+
+
+@lowers("leaky_relu.default")
+def leaky_relu(b: Builder, x: Value, slope: float) -> Value:
+    if not 0 <= slope <= 1:
+        raise b.unsupported(f"a negative slope of {slope}; supported are 0 to 1")
+    return arithmetic(b, "max", x, arithmetic(b, "mul", x, slope))
+
+
+# ---- Arithmetic -------------------------------------------------------------------------------------------------
+
+
+@lowers("add.Tensor", "add.Scalar")
+def add(b: Builder, x: Operand, y: Operand, alpha: float) -> Value:
+    return arithmetic(b, "add", x, y if alpha == 1 else arithmetic(b, "mul", y, alpha))
+
+
+@lowers("sub.Tensor", "sub.Scalar")
+def subtract(b: Builder, x: Operand, y: Operand, alpha: float) -> Value:
+    return arithmetic(b, "sub", x, y if alpha == 1 else arithmetic(b, "mul", y, alpha))
+
+
+@lowers("rsub.Tensor", "rsub.Scalar")
+def reverse_subtract(b: Builder, x: Operand, y: Operand, alpha: float) -> Value:
+    return subtract(b, y, x, alpha)
+
+
+@lowers("mul.Tensor", "mul.Scalar")
+def multiply(b: Builder, x: Operand, y: Operand) -> Value:
+    if b.dtypes[0] == "bool":
+        return logical_and(b, x, y)
+    return arithmetic(b, "mul", x, y)
+
+
+@lowers("div.Tensor", "div.Scalar", "true_divide.Tensor")
+def divide(b: Builder, x: Operand, y: Operand) -> Value:
+    return arithmetic(b, "div", x, y)
+
+
+# ---- Booleans ---------------------------------------------------------------------------------------------------
+
+
+def _comparison(fn: str) -> Callable[[Builder, Value, Operand], Value]:
+    def compare(b: Builder, x: Value, y: Operand) -> Value:
+        floating = "f32" in (x.dtype, y.dtype if isinstance(y, Value) else ("f32" if isinstance(y, float) else "i32"))
+        dtype = "f32" if floating else "i32"
+        return b.emit("compare", [b.cast(x, dtype), _operand(b, y, dtype)], fn=fn)
+
+    return compare
+
+
+for _fn in ("eq", "ne", "gt", "lt", "ge", "le"):
+    LOWERINGS[f"aten.{_fn}.Tensor"] = LOWERINGS[f"aten.{_fn}.Scalar"] = _comparison(_fn)
+
+
+@lowers("logical_and.default", "bitwise_and.Tensor", "__and__.Tensor")
+def logical_and(b: Builder, x: Operand, y: Operand) -> Value:
+    first = _boolean(b, x)
+    return b.emit("select", [first, _boolean(b, y), first])
+
+
+@lowers("logical_or.default", "bitwise_or.Tensor", "__or__.Tensor")
+def logical_or(b: Builder, x: Operand, y: Operand) -> Value:
+    first = _boolean(b, x)
+    return b.emit("select", [first, first, _boolean(b, y)])
+
+
+@lowers("logical_not.default", "bitwise_not.default")
+def logical_not(b: Builder, x: Value) -> Value:
+    number = b.cast(_boolean(b, x), "i32")
+    return b.emit("compare", [number, b.constant(0, "i32")], fn="eq")
+
+
+def _boolean(b: Builder, x: Operand) -> Value:
+    if b.operator.startswith("aten.bitwise") and isinstance(x, Value) and x.dtype != "bool":
+        raise b.unsupported(f"bits of a tensor of {x.dtype}; only booleans are supported")
+    return _operand(b, x, "bool")
+
+
+@lowers("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
+    dtype = b.dtypes[0]
+    return b.emit("select", [b.cast(condition, "bool"), _operand(b, x, dtype), _operand(b, y, dtype)])
+
+
+@lowers("masked_fill.Scalar", "masked_fill.Tensor")
+def masked_fill(b: Builder, x: Value, mask: Value, value: Operand) -> Value:
+    return where(b, mask, value, x)
+
+
+# ---- Casts ------------------------------------------------------------------------------------------------------
+
+
+@lowers(
+    "to.dtype", "to.dtype_layout", "to.other", "to.device", "_to_copy.default", "type_as.default", "float.default", "int.default",
+    "long.default", "bool.default",
+)  # fmt: skip
+def cast(b: Builder, x: Value, *_options: Any) -> Value:
+    return b.cast(x, b.dtypes[0])
+
+
+# ---- Reductions -------------------------------------------------------------------------------------------------
+
+
+def reduction(b: Builder, fn: str, x: Value, dim: int | Sequence[int] | None, keepdim: bool) -> Value:
+    dims = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    return b.emit("reduce", [b.cast(x, "f32")], fn=fn, axes=tuple(sorted(d % x.rank for d in dims)), keepdim=int(keepdim))
+
+
+@lowers("mean.dim")
+def mean(b: Builder, x: Value, dim: Any, keepdim: bool, _dtype: Any) -> Value:
+    return reduction(b, "mean", x, dim, keepdim)
+
+
+@lowers("mean.default")
+def mean_of_all(b: Builder, x: Value, _dtype: Any) -> Value:
+    return reduction(b, "mean", x, None, False)
+
+
+@lowers("sum.dim_IntList")
+def sum_(b: Builder, x: Value, dim: Any, keepdim: bool, _dtype: Any) -> Value:
+    if b.dtypes[0] != "f32":
+        raise b.unsupported("a sum of integers; cast to float first")
+    return reduction(b, "sum", x, dim, keepdim)
+
+
+@lowers("sum.default")
+def sum_of_all(b: Builder, x: Value, _dtype: Any) -> Value:
+    return sum_(b, x, None, False, None)
+
+
+@lowers("linalg_vector_norm.default")
+def vector_norm(b: Builder, x: Value, ord_: float, dim: Any, keepdim: bool, _dtype: Any) -> Value:
+    return norm(b, x, ord_, dim, keepdim)
+
+
+@lowers("norm.ScalarOpt_dim")
+def norm(b: Builder, x: Value, p: float | None, dim: Any, keepdim: bool) -> Value:
+    if p not in (None, 2):
+        raise b.unsupported(f"a norm of order {p}; supported is 2")
+    return reduction(b, "l2norm", x, dim, keepdim)
+
+
+@lowers("softmax.int", "_softmax.default")
+def softmax(b: Builder, x: Value, dim: int, _dtype: Any) -> Value:
+    return b.emit("softmax", [b.cast(x, "f32")], axis=dim % x.rank)
+
+
+@lowers("layer_norm.default", "native_layer_norm.default")
+def layer_norm(
+    b: Builder, x: Value, size: Sequence[int], weight: Value | None, bias: Value | None, eps: float, *_options: Any
+) -> Any:
+    rows = x
+    if len(size) > 1:
+        width = product(x.shape[-len(size) :])
+        rows = b.reshape(x, (*x.shape[: -len(size)], width))
+        weight, bias = (_flat(b, parameter) for parameter in (weight, bias))
+    result = b.reshape(b.emit("layer_norm", [rows, weight, bias], rows.shape, eps=float(eps)), x.shape)
+    return [result, None, None] if b.operator.startswith("aten.native") else result
+
+
+def _flat(b: Builder, parameter: Value | None) -> Value | None:
+    if parameter is None or parameter.data is None:
+        return parameter
+    flat = b.constant(parameter.data.reshape(-1))
+    flat.name = parameter.name
+    return flat
+
+

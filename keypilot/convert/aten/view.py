@@ -1,0 +1,150 @@
+"""Views, joins and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from keypilot.convert.aten.registry import lowers
+from keypilot.convert.graph import ONE, ZERO, Dim, Value, as_dim
+
+if TYPE_CHECKING:
+    from keypilot.convert.importer import Builder
+
+
+@lowers(
+    "view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "unsqueeze.default",
+    "squeeze.default", "squeeze.dim", "squeeze.dims", "view_as.default", "reshape_as.default",
+)  # fmt: skip
+def reshape(b: Builder, x: Value, *_shape: Any) -> Value:
+    return b.reshape(x, b.shape)
+
+
+@lowers(
+    "clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default", "dropout.default",
+    "feature_dropout.default", "native_dropout.default", "positive.default",
+)  # fmt: skip
+def identity(b: Builder, x: Value, *_options: Any) -> Value:
+    return x
+
+
+@lowers("permute.default")
+def permute(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    return b.permute(x, [d % x.rank for d in dims])
+
+
+@lowers("transpose.int", "swapaxes.default")
+def transpose(b: Builder, x: Value, a: int, c: int) -> Value:
+    order = list(range(x.rank))
+    order[a], order[c] = order[c], order[a]
+    return b.permute(x, order)
+
+
+@lowers("t.default", "mT.default")
+def matrix_transpose(b: Builder, x: Value) -> Value:
+    return transpose(b, x, -1, -2) if x.rank > 1 else x
+
+
+@lowers("movedim.int", "movedim.intlist")
+def movedim(b: Builder, x: Value, source: int | list[int], destination: int | list[int]) -> Value:
+    sources = [s % x.rank for s in ([source] if isinstance(source, int) else source)]
+    targets = [d % x.rank for d in ([destination] if isinstance(destination, int) else destination)]
+    rest = iter([i for i in range(x.rank) if i not in sources])
+    placed = dict(zip(targets, sources, strict=True))
+    return b.permute(x, [placed[i] if i in placed else next(rest) for i in range(x.rank)])
+
+
+@lowers("expand.default", "expand_as.default")
+def expand(b: Builder, x: Value, *_shape: Any) -> Value:
+    return b.expand(x, b.shape)
+
+
+@lowers("repeat.default")
+def repeat(b: Builder, x: Value, repeats: Sequence[int | Dim]) -> Value:
+    x = b.reshape(x, (ONE,) * (len(repeats) - x.rank) + x.shape)
+    split = tuple(dim for size in x.shape for dim in (ONE, size))
+    tiled = tuple(dim for count, size in zip(repeats, x.shape, strict=True) for dim in (as_dim(count), size))
+    return b.reshape(b.expand(b.reshape(x, split), tiled), b.shape)
+
+
+@lowers("repeat_interleave.self_int")
+def repeat_interleave(b: Builder, x: Value, repeats: int | Dim, dim: int | None, _size: Any) -> Value:
+    if dim is None:
+        raise b.unsupported("give repeat_interleave a dim")
+    axis = dim % x.rank + 1
+    x = b.reshape(x, (*x.shape[:axis], ONE, *x.shape[axis:]))
+    return b.reshape(b.expand(x, (*x.shape[:axis], as_dim(repeats), *x.shape[axis + 1 :])), b.shape)
+
+
+@lowers("slice.Tensor")
+def slice_(b: Builder, x: Value, dim: int, start: int | Dim | None, _end: Any, step: int) -> Value:
+    axis = dim % x.rank
+    return b.slice(x, axis, _position(b, start or 0, x.shape[axis]), b.shape[axis], step)
+
+
+@lowers("narrow.default")
+def narrow(b: Builder, x: Value, dim: int, start: int | Dim, _length: Any) -> Value:
+    axis = dim % x.rank
+    return b.slice(x, axis, _position(b, start, x.shape[axis]), b.shape[axis])
+
+
+@lowers("select.int")
+def select(b: Builder, x: Value, dim: int, index: int | Dim) -> Value:
+    axis = dim % x.rank
+    return b.reshape(b.slice(x, axis, _position(b, index, x.shape[axis]), ONE), b.shape)
+
+
+@lowers("unbind.int")
+def unbind(b: Builder, x: Value, dim: int) -> list[Value]:
+    axis = dim % x.rank
+    return [b.reshape(b.slice(x, axis, Dim(i), ONE), shape) for i, shape in enumerate(b.shapes)]
+
+
+@lowers("split.Tensor", "split_with_sizes.default", "split.sizes", "chunk.default", "tensor_split.sections")
+def split(b: Builder, x: Value, _sizes: Any, dim: int) -> list[Value]:
+    axis = dim % x.rank
+    start, parts = ZERO, []
+    for shape in b.shapes:
+        parts.append(b.slice(x, axis, start, shape[axis]))
+        start = start + shape[axis]
+    return parts
+
+
+@lowers("cat.default", "concat.default")
+def cat(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
+    parts = [b.cast(x, b.dtypes[0]) for x in tensors]
+    return parts[0] if len(parts) == 1 else b.emit("concat", parts, axis=dim % len(b.shape))
+
+
+@lowers("stack.default")
+def stack(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
+    axis = dim % len(b.shape)
+    shape = (*b.shape[:axis], ONE, *b.shape[axis + 1 :])
+    parts = [b.reshape(b.cast(x, b.dtypes[0]), shape) for x in tensors]
+    return parts[0] if len(parts) == 1 else b.emit("concat", parts, axis=axis)
+
+
+@lowers("roll.default")
+def roll(b: Builder, x: Value, shifts: Sequence[int], dims: Sequence[int]) -> Value:
+    if not dims:
+        raise b.unsupported("give roll its dims")
+    for shift, dim in zip(shifts, dims, strict=True):
+        axis = dim % x.rank
+        size = b.static(x.shape[axis], "the size of a rolled dimension")
+        cut = -shift % size
+        if cut:
+            parts = [
+                b.slice(x, axis, Dim(cut), Dim(size - cut)),
+                b.slice(x, axis, ZERO, Dim(cut)),
+            ]
+            x = b.emit("concat", parts, axis=axis)
+    return x
+
+
+def _position(b: Builder, index: int | Dim, size: Dim) -> Dim:
+    """An index into a dimension, counted from its start; a start past the end is the end."""
+    if isinstance(index, Dim):
+        return index
+    if index < 0:
+        return Dim(index + b.static(size, "the size of a dimension indexed from its end"))
+    return Dim(min(index, size.coefficient)) if size.static else Dim(index)

@@ -1,0 +1,38 @@
+"""The passes, in the order in which they run. Each changes a `Program` in place and leaves its results as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keypilot.convert.graph import Program
+from keypilot.convert.passes.attention import find_attention
+from keypilot.convert.passes.broadcast import drop_expansions, repeat_constants
+from keypilot.convert.passes.dead_code import remove_dead_code
+from keypilot.convert.passes.epilogue import fuse_epilogues
+from keypilot.convert.passes.fold_affine import fold_affine
+from keypilot.convert.passes.layout import assign_layout
+from keypilot.convert.passes.matmul import constant_matmul_to_linear
+from keypilot.convert.passes.names import name_values
+from keypilot.convert.passes.peepholes import apply_peepholes
+from keypilot.convert.passes.strides import lower_views
+
+PASSES: tuple[Callable[[Program], None], ...] = (
+    remove_dead_code,
+    constant_matmul_to_linear,
+    apply_peepholes,
+    fold_affine,
+    find_attention,
+    drop_expansions,
+    repeat_constants,
+    remove_dead_code,
+    fuse_epilogues,
+    assign_layout,
+    remove_dead_code,
+    lower_views,
+    name_values,
+)
+
+
+def run_passes(program: Program) -> None:
+    for apply in PASSES:
+        apply(program)

@@ -1,0 +1,51 @@
+"""The embedding of the text being typed: `transformers`' RoBERTa (Liu et al. 2019, arXiv:1907.11692), two layers of 312."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from keypilot.reference.config import EMBEDDING_SIZE, TextConfig
+
+#: RoBERTa counts positions from padding_idx + 1.
+POSITION_OFFSET = 2
+
+
+class TextEncoder(nn.Module):
+    """Token ids to an embedding, read at the first token.
+
+    Inputs: input_ids, position_ids, attention_mask, each integer (N, T); position_ids count from `POSITION_OFFSET`; the mask is
+    1 where there is a token. Output: (N, 256).
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        from transformers import RobertaConfig, RobertaModel
+
+        self.roberta = RobertaModel(
+            RobertaConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.num_layers,
+                num_attention_heads=config.num_heads,
+                intermediate_size=config.intermediate_size,
+                max_position_embeddings=config.max_tokens + POSITION_OFFSET,
+                type_vocab_size=1,
+                layer_norm_eps=1e-5,
+                attn_implementation="sdpa",
+            ),
+            add_pooling_layer=False,
+        )
+        self.projection = nn.Linear(config.hidden_size, EMBEDDING_SIZE)
+
+    def forward(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        hidden = self.roberta(
+            input_ids,
+            attention_mask=(attention_mask != 0)[:, None, None, :],
+            position_ids=position_ids,
+            token_type_ids=torch.zeros_like(input_ids),
+        ).last_hidden_state  # (N, T, hidden)
+        embedding: torch.Tensor = self.projection(hidden[:, 0])
+        return embedding

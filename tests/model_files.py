@@ -1,0 +1,193 @@
+"""Small model files, written straight after docs/model-file.md: tests of the core need no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+
+@dataclasses.dataclass
+class ProgramBuilder:
+    """One program; values are referred to by their index, which every method that makes one returns."""
+
+    weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    values: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    weight_values: list[int] = dataclasses.field(default_factory=list)
+    ports: dict[str, list[tuple[str, int, str, str]]] = dataclasses.field(
+        default_factory=lambda: {"inputs": [], "outputs": [], "taps": []}
+    )
+    ops: list[tuple[str, str, int, str]] = dataclasses.field(default_factory=list)
+
+    def value(self, name: str, shape: str, dtype: str = "f32") -> int:
+        self.values.append((name, dtype, shape))
+        return len(self.values) - 1
+
+    def weight(self, name: str, array: np.ndarray) -> int:
+        self.weights[name] = array
+        dtype = {"float32": "f32", "int32": "i32", "int8": "i8"}[array.dtype.name]
+        self.weight_values.append(self.value(name, ",".join(map(str, array.shape)), dtype))
+        return self.weight_values[-1]
+
+    def input(self, name: str, shape: str, dtype: str = "f32", order: Sequence[int] | None = None) -> int:
+        index = self.value(name, _permuted(shape, order), dtype)
+        self.port("inputs", name, index, shape, order)
+        return index
+
+    def op(
+        self, kind: str, inputs: Sequence[int], name: str, shape: str, attributes: str = "", dtype: str = "f32"
+    ) -> int:
+        index = self.value(name, shape, dtype)
+        self.ops.append((kind, ",".join(map(str, inputs)), index, attributes))
+        return index
+
+    def port(self, kind: str, name: str, value: int, shape: str, order: Sequence[int] | None = None) -> None:
+        order = range(len(shape.split(","))) if order is None else order
+        self.ports[kind].append((name, value, shape, ",".join(map(str, order))))
+
+    def keys(self) -> dict[str, list[Any]]:
+        keys: dict[str, list[Any]] = {
+            "values.name": [value[0] for value in self.values],
+            "values.dtype": [value[1] for value in self.values],
+            "values.shape": [value[2] for value in self.values],
+            "weights": self.weight_values,
+            "ops.type": [op[0] for op in self.ops],
+            "ops.inputs": [op[1] for op in self.ops],
+            "ops.output": [op[2] for op in self.ops],
+            "ops.attributes": [op[3] for op in self.ops],
+        }
+        for kind, ports in self.ports.items():
+            for i, field in enumerate(("name", "value", "shape", "order")):
+                keys[f"{kind}.{field}"] = [port[i] for port in ports]
+        return keys
+
+
+def write_model(
+    path: Path, programs: Mapping[str, ProgramBuilder], *, version: int = 1, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """Writes a model file and returns its path. An integer in `metadata` is a u32, a list an array."""
+    writer = gguf.GGUFWriter(str(path), "keypilot")
+    writer.add_name("a small model")
+    writer.add_uint32("keypilot.format_version", version)
+    writer.add_string("keypilot.precision", "fp32")
+    writer.add_array("keypilot.programs", list(programs))
+    for key, value in (metadata or {}).items():
+        add = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, list: writer.add_array}
+        add[type(value)](key, value)
+    weights: dict[str, np.ndarray] = {}
+    for name, program in programs.items():
+        weights.update(program.weights)
+        for key, array in program.keys().items():
+            if array:
+                writer.add_array(f"keypilot.{name}.{key}", array)
+    for name, array in weights.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_encoder(path: Path) -> Path:
+    """Writes an encoder of a few thousand weights, with every program, masks and crops, and a tokenizer of bytes."""
+    rng = np.random.default_rng(0)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    screen = ProgramBuilder()
+    image = screen.input("image", "N,3,64,64", order=(0, 2, 3, 1))
+    cells = screen.op("pool2d", [image], "backbone.pool", "N,16,16,3", "fn=average kernel=4,4 stride=4,4")
+    mask_weight, mask_bias = random(4, 1, 1, 3), np.zeros(4, np.float32)
+    mask_weight -= mask_weight.mean(axis=3, keepdims=True)  # so that a grey picture is at the threshold
+    classifier = [screen.weight("regions.weight", mask_weight), screen.weight("regions.bias", mask_bias)]
+    masks = screen.op("conv2d", [cells, *classifier], "regions", "N,16,16,4")
+    pooled = screen.op("reduce", [cells], "image.pool", "N,3", "fn=mean axes=1,2")
+    projection = screen.weight("image.weight", random(256, 3))
+    embedding = screen.op("linear", [pooled, projection], "image.linear", "N,256")
+    screen.port("outputs", "image_embedding", embedding, "N,256")
+    screen.port("outputs", "mask_logits", masks, "N,4,16,16", (0, 2, 3, 1))
+    screen.port("taps", "backbone.pool", cells, "N,3,16,16", (0, 2, 3, 1))
+
+    roi = ProgramBuilder()
+    crops = roi.input("crops", "N,3,32,32", order=(0, 2, 3, 1))
+    cells = roi.op("pool2d", [crops], "backbone.pool", "N,8,8,3", "fn=average kernel=4,4 stride=4,4")
+    pooled = roi.op("reduce", [cells], "roi.pool", "N,3", "fn=mean axes=1,2")
+    embedding = roi.op("linear", [pooled, roi.weight("roi.weight", random(256, 3))], "roi.linear", "N,256")
+    roi.port("outputs", "roi_embedding", embedding, "N,256")
+    roi.port("taps", "backbone.pool", cells, "N,3,8,8", (0, 2, 3, 1))
+
+    text = ProgramBuilder()
+    ids = text.input("input_ids", "N,T", "i32")
+    positions = text.input("position_ids", "N,T", "i32")
+    text.input("attention_mask", "N,T", "i32")
+    tokens = text.op("embedding", [text.weight("text.tokens", random(300, 8)), ids], "text.token", "N,T,8")
+    places = text.op("embedding", [text.weight("text.positions", random(66, 8)), positions], "text.place", "N,T,8")
+    total = text.op("binary", [tokens, places], "text.sum", "N,T,8", "fn=mul")
+    pooled = text.op("reduce", [total], "text.pool", "N,8", "fn=mean axes=1")
+    embedding = text.op("linear", [pooled, text.weight("text.weight", random(256, 8))], "text.linear", "N,256")
+    text.port("outputs", "text_embedding", embedding, "N,256")
+    text.port("taps", "text.pool", pooled, "N,8")
+
+    fusion = ProgramBuilder()
+    parts = [fusion.input("image", "N,256"), fusion.input("rois", "N,4,256"), fusion.input("text", "N,256")]
+    user = fusion.input("user", "N", "i32")
+    parts[1] = fusion.op("reduce", [parts[1]], "fusion.rois", "N,256", "fn=mean axes=1")
+    parts.append(fusion.op("embedding", [fusion.weight("user.table", random(1000, 256)), user], "user.row", "N,256"))
+    context = parts[0]
+    for i, part in enumerate(parts[1:]):
+        context = fusion.op("binary", [context, part], f"fusion.{i}", "N,256", "fn=add")
+    fusion.port("outputs", "context", context, "N,256")
+    fusion.port("taps", "fusion.rois", parts[1], "N,256")
+
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    encoder = {
+        "image_side": 64,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "image_pad": [127, 127, 127],
+        "mask_side": 16,
+        "crop_side": 32,
+        "regions": "masks",
+        "roi_features": "reencode",
+        "grid": [0, 540, 1000, 620, 0, 120, 1000, 540, 0, 620, 1000, 1000, 0, 40, 1000, 120],
+        "user_count": 1000,
+    }
+    metadata = {
+        "keypilot.trained": False,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*specials, *_byte_characters(), "ab"],
+        "tokenizer.ggml.merges": ["a b"],
+        **{f"tokenizer.ggml.{name}_token_id": i for i, name in enumerate(("bos", "padding", "eos", "unknown", "mask"))},
+        "keypilot.tokenizer.max_tokens": 64,
+        "keypilot.tokenizer.normalizer": "nfc",
+        "keypilot.tokenizer.position_offset": 2,
+        **{f"keypilot.encoder.{key}": value for key, value in encoder.items()},
+    }
+    return write_model(path, {"screen": screen, "roi": roi, "text": text, "fusion": fusion}, metadata=metadata)
+
+
+def _byte_characters() -> list[str]:
+    """GPT-2's character for each byte, in the order of its vocabulary."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [*map(chr, printable), *(chr(0x100 + i) for i in range(256 - len(printable)))]
+
+
+def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    types = gguf.GGUFValueType
+    if isinstance(value, list):
+        kinds = {str: types.STRING, float: types.FLOAT32, int: types.UINT32}
+        writer.add_key_value(key, value, types.ARRAY, sub_type=kinds[type(value[0])])
+    else:
+        add = {bool: writer.add_bool, int: writer.add_uint32, str: writer.add_string}[type(value)]
+        add(key, value)
+
+
+def _permuted(shape: str, order: Sequence[int] | None) -> str:
+    dims = shape.split(",")
+    return ",".join(dims[i] for i in (order or range(len(dims))))

@@ -1,0 +1,145 @@
+"""The C core beside PyTorch: every tensor of the encoder, in each of its ROI modes, on real screenshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `torch`")
+
+import keypilot  # noqa: E402
+from keypilot.cli import main  # noqa: E402
+from keypilot.cli.parity import DEFAULT_TEXTS  # noqa: E402
+from keypilot.compare import encoder_parity  # noqa: E402
+from keypilot.convert.encoder import compile_encoder  # noqa: E402
+from keypilot.reference.presets import PRESETS, build, drawn_screens  # noqa: E402
+
+SCREENS = sorted((Path(__file__).parents[2] / "shared" / "screens").glob("*.png"))
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def compiled(request, tmp_path_factory):
+    """A preset's PyTorch encoder and its model file."""
+    encoder = build(request.param)
+    path = tmp_path_factory.mktemp("parity") / "model.gguf"
+    compile_encoder(encoder, path)
+    return encoder, path
+
+
+def texts_of_every_length(count):
+    """`count` texts with 0 to more than 64 tokens of content."""
+    return [("word " * (i * 70 // max(1, count - 1))).strip() for i in range(count)]
+
+
+def assert_parity(report):
+    assert report.ok, report.table(worst_first=True, limit=10)
+    context = next(row for row in report.tensors if (row.program, row.name) == ("pipeline", "context"))
+    assert context.difference.cosine >= 0.999999
+
+
+def test_every_tensor_is_within_a_ten_thousandth_of_its_range_on_drawn_screens(compiled):
+    encoder, path = compiled
+    samples = list(zip(drawn_screens(3, 300, seed=7), ("see you at", "", "今晚七点见 👍🏽"), strict=True))
+    report = encoder_parity(
+        keypilot.Model.load(path, threads=2), encoder, samples, batch_sizes=(1, 2), progress=False
+    )
+    assert_parity(report)
+    programs = {row.program for row in report.tensors}
+    assert programs == {"screen", "roi", "text", "fusion", "pipeline"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCREENS, reason="the real screenshots (../shared/screens) are not there")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_tensor_is_within_a_ten_thousandth_of_its_range_on_real_screenshots(compiled, threads):
+    encoder, path = compiled
+    samples = list(zip(SCREENS, texts_of_every_length(len(SCREENS)), strict=True))
+    report = encoder_parity(
+        keypilot.Model.load(path, threads=threads), encoder, samples, batch_sizes=(1, 5), progress=False
+    )
+    assert_parity(report)
+
+
+def test_most_modules_of_the_encoder_are_compared(compiled):
+    """Fusing hides a convolution behind its activation, never a whole block."""
+    encoder, path = compiled
+    report = encoder_parity(
+        keypilot.Model.load(path), encoder, [(drawn_screens(1, 256, seed=3)[0], "hi")], progress=False
+    )
+    compared = {f"{row.program}/{row.name}" for row in report.tensors}
+    blocks = {
+        f"screen/backbone.stages.{stage}.{block}"
+        for stage, blocks in enumerate(encoder.backbone.stages)
+        for block in range(len(blocks))
+    }
+    blocks |= {"screen/neck", "screen/image", "text/text.roberta.encoder.layer.0", "fusion/fusion.transformer"}
+    assert blocks <= compared
+    assert len(report.tensors) > 150
+
+
+def test_a_changed_weight_is_found_at_the_module_that_has_it(compiled):
+    encoder, path = compiled
+    weight = encoder.text.roberta.encoder.layer[1].attention.output.dense.weight
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight[3] *= 1.5
+        report = encoder_parity(
+            keypilot.Model.load(path), encoder, [(drawn_screens(1, 256, seed=3)[0], "hi there")], progress=False
+        )
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    assert not report.ok
+    first = report.first_divergence
+    assert (first.program, first.name.partition(".attention")[0]) == ("text", "text.roberta.encoder.layer.1")
+
+
+def test_parity_of_any_module(tmp_path):
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 5)
+    ).eval()
+    model = keypilot.compile(module, (torch.randn(2, 3, 6, 6),))
+    (name,) = [port.name for port in next(iter(model.programs.values())).inputs]
+    report = keypilot.parity(model, module, [{name: torch.randn(n, 3, 6, 6)} for n in (1, 3)])
+    assert report.ok
+    assert {"1", "3"} <= {row.name for row in report.tensors}
+    assert report.batches == 2
+
+
+def test_the_command_exits_with_1_beyond_the_bound_and_0_within(capsys, tmp_path):
+    common = ["parity", "keypilot-base-grid", "--text", "hello", "--json"]
+    assert main([*common, "--html", str(tmp_path / "p.html")]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["ok"]
+    assert {row["program"] for row in data["tensors"]} == {"screen", "roi", "text", "fusion", "pipeline"}
+    assert (tmp_path / "p.html").stat().st_size > 10_000
+    assert main([*common, "--bound", "1e-12"]) == 1
+    assert not json.loads(capsys.readouterr().out)["ok"]
+
+
+def test_the_default_texts_cover_empty_and_truncated(encoder_file):
+    model = keypilot.Model.load(encoder_file)
+    lengths = [len(model.tokenize(text)) for text in DEFAULT_TEXTS]
+    assert min(lengths) == 2
+    assert max(lengths) == 64
+
+
+def test_two_threads_with_one_encoder_get_what_they_get_alone(encoder_file):
+    from concurrent.futures import ThreadPoolExecutor
+
+    encoder = keypilot.Encoder.load(encoder_file, threads=1)
+    pictures = list(drawn_screens(4, 320, seed=11))
+    texts = ["one", "two words", "", "a longer text, with a comma"]
+    alone = [encoder.encode(p, text=t) for p, t in zip(pictures, texts, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            together = list(pool.map(lambda pair: encoder.encode(pair[0], text=pair[1]), zip(pictures, texts, strict=True)))
+            for a, b in zip(alone, together, strict=True):
+                for field in dataclasses.fields(a):
+                    if field.name not in ("timings", "trained"):
+                        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Builds and runs the C side of the tests in one configuration.
+#
+#   tools/check_c.sh CONFIGURATION MODEL.gguf BUILD_FOLDER
+#
+# CONFIGURATION: gcc, clang, address (ASan + UBSan), thread (TSan), or aarch64 (cross-compiled, under qemu-user).
+# MODEL.gguf is any encoder's model file. PYTHON (default: python3) is an interpreter with scipy-openblas32, cmake and ninja.
+set -euo pipefail
+
+configuration=$1 model=$(realpath "$2") build=$3
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+mkdir -p "$build"
+
+openblas=$("$python" -c 'import scipy_openblas32 as b; print(b.get_lib_dir())')
+openblas_include=$("$python" -c 'import scipy_openblas32 as b; print(b.get_include_dir())')
+options=(-G Ninja -DKP_BUILD_TESTS=ON)
+run=()
+
+case $configuration in
+  gcc) options+=(-DCMAKE_C_COMPILER=gcc) ;;
+  clang) options+=(-DCMAKE_C_COMPILER=clang) ;;
+  address) options+=(-DCMAKE_C_COMPILER=clang -DKP_SANITIZE=address,undefined) ;;
+  thread) options+=(-DCMAKE_C_COMPILER=clang -DKP_SANITIZE=thread) ;;
+  aarch64)
+    "$python" -m pip download -q --no-deps --only-binary=:all: -d "$build/wheel" \
+      --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
+      "scipy-openblas32==$("$python" -c 'from importlib.metadata import version; print(version("scipy-openblas32"))')"
+    "$python" -m zipfile -e "$build"/wheel/scipy_openblas32-*.whl "$build/openblas"
+    openblas=$build/openblas/scipy_openblas32/lib
+    openblas_include=$build/openblas/scipy_openblas32/include
+    options+=(-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64)
+    # A core that OpenBLAS has right kernels for under this emulator: with -cpu max it picks SME ones, which compute zeros there.
+    run=(qemu-aarch64 -cpu cortex-a76 -L /usr/aarch64-linux-gnu -E "LD_LIBRARY_PATH=$openblas")
+    ;;
+  *)
+    echo "check_c.sh: expected gcc, clang, address, thread or aarch64, got '$configuration'" >&2
+    exit 2
+    ;;
+esac
+
+"$python" -m cmake -S "$root/csrc" -B "$build/cmake" "${options[@]}" \
+  -DKP_OPENBLAS_LIB="$openblas/libscipy_openblas.so" -DKP_OPENBLAS_INCLUDE="$openblas_include" >"$build/configure.log" ||
+  { cat "$build/configure.log"; exit 1; }
+"$python" -m cmake --build "$build/cmake" --target tests -j "$(nproc)" | tail -n 3
+export LD_LIBRARY_PATH=$openblas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export UBSAN_OPTIONS=print_stacktrace=1
+
+step() {
+  echo "[$configuration] $*" >&2
+  "$@"
+}
