@@ -42,11 +42,23 @@ esac
 "$python" -m cmake -S "$root/csrc" -B "$build/cmake" "${options[@]}" \
   -DKP_OPENBLAS_LIB="$openblas/libscipy_openblas.so" -DKP_OPENBLAS_INCLUDE="$openblas_include" >"$build/configure.log" ||
   { cat "$build/configure.log"; exit 1; }
-"$python" -m cmake --build "$build/cmake" --target tests -j "$(nproc)" | tail -n 3
+"$python" -m cmake --build "$build/cmake" --parallel "$(nproc)" >"$build/build.log" || { cat "$build/build.log"; exit 1; }
 export LD_LIBRARY_PATH=$openblas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export UBSAN_OPTIONS=print_stacktrace=1
 
 step() {
-  echo "[$configuration] $*" >&2
-  "$@"
+  echo "[$configuration] ${*:-}"
+  "${run[@]}" "$build/cmake/$@"
 }
+
+"$python" "$root/tests/c/make_models.py" "$build/models"
+"$python" -c 'import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2])' \
+  "$root/examples/screen.png" "$build/screen.ppm"
+
+[ "$configuration" = thread ] || step kcheck
+step tests/c/ctest_core "$build/models"
+step encode "$model" "$build/screen.ppm" "see you at"
+if [ "$configuration" = address ]; then
+  step tests/c/fuzz_model "$build/models/sample.gguf"
+  step tests/c/fuzz_model "$model"
+fi

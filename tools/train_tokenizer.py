@@ -191,7 +191,7 @@ def clean(text: str) -> Iterator[str]:
     text = re.sub(r"%[-+0-9.$#]*[lhz]*[a-zA-Z]|%\(\w+\)[a-z]|%[0-9]|\$?\{[^{}]*\}", " ", text)
     for line in text.splitlines():
         line = " ".join(line.split())
-        if len(line) <= 2000 and (re.search(r"\w", line) or not line.isascii()):
+        if len(line) <= 2000 and re.search("[\\w\u2600-\U0010ffff]", line):  # words or emoji
             yield line
 
 
@@ -203,7 +203,7 @@ def digest(text: str) -> bytes:
 def read_corpus(folder: Path) -> dict[str, Counter[str]]:
     """How often each string of each language counts; prints each package's part.
 
-    A package counts a string once, however many catalogues have it; a string that several packages share counts for each.
+    A package counts a string once, however many catalogues have it; one that several packages share counts for each.
     """
     corpus: dict[str, Counter[str]] = {language: Counter() for language in SHARES}
     print(f"{'package':40} {'strings':>9} {'characters':>11}")

@@ -48,7 +48,8 @@ static kp_status build_index(const kp_string *tokens, size_t count, kp_arena *ar
   if (result->slots == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory for a vocabulary of %zu tokens", count);
   for (size_t id = 0; id < count; id++) {
     if (find_token(result, tokens[id].data, tokens[id].size) >= 0) {
-      return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: '%.60s' stands twice, again as %zu", tokens[id].data, id);
+      return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens[%zu]: expected no token twice, got '%s'", id,
+                     tokens[id].data);
     }
     size_t slot = hash_bytes(tokens[id].data, tokens[id].size) & result->mask;
     while (result->slots[slot] != 0) slot = (slot + 1) & result->mask;
@@ -100,13 +101,14 @@ static kp_status add_merge(const token_index *index, const kp_string *merge, uin
   }
   if (whole < 0) {
     return kp_fail(error, KP_ERROR_MODEL,
-                   "tokenizer.ggml.merges[%u]: expected two tokens that make a third, separated by a space, got '%.60s'",
+                   "tokenizer.ggml.merges[%u]: expected two tokens that make a third, separated by a space, got '%s'",
                    (unsigned)rank, merge->data);
   }
   uint64_t key = pair_key((int32_t)left, (int32_t)right);
   kp_merge *slot = find_slot(bpe, key);
   if (slot->key == key) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: '%.60s' stands twice", (unsigned)rank, merge->data);
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: expected no merge twice, got '%s'", (unsigned)rank,
+                   merge->data);
   }
   *slot = (kp_merge){key, rank, (int32_t)whole};
   return KP_OK;
@@ -114,9 +116,12 @@ static kp_status add_merge(const token_index *index, const kp_string *merge, uin
 
 kp_status kp_bpe_create(const kp_string *tokens, size_t token_count, const kp_string *merges, size_t merge_count,
                         kp_arena *arena, kp_bpe *bpe, kp_error *error) {
-  if (token_count == 0 || token_count >= MAX_TOKENS || merge_count >= MAX_TOKENS) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer: expected 1 to %u tokens and fewer than %u merges, got %zu and %zu",
-                   MAX_TOKENS - 1, MAX_TOKENS, token_count, merge_count);
+  if (token_count == 0 || token_count >= MAX_TOKENS) {
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: expected 1 to %u tokens, got %zu", MAX_TOKENS - 1,
+                   token_count);
+  }
+  if (merge_count >= MAX_TOKENS) {
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges: expected fewer than %u, got %zu", MAX_TOKENS, merge_count);
   }
   size_t longest = 0;
   for (size_t i = 0; i < merge_count; i++) longest = merges[i].size > longest ? merges[i].size : longest;

@@ -59,7 +59,7 @@ static kp_status read_settings(const kp_gguf *gguf, kp_tokenizer *tokenizer, kp_
   KP_TRY(kp_gguf_string(gguf, "keypilot.tokenizer.normalizer", &normalizer, error));
   tokenizer->normalizes = strcmp(normalizer, "nfc") == 0;
   if (!tokenizer->normalizes && strcmp(normalizer, "none") != 0) {
-    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.normalizer: expected nfc or none, got '%.60s'", normalizer);
+    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.normalizer: expected nfc or none, got '%s'", normalizer);
   }
   KP_TRY(kp_gguf_u32(gguf, "keypilot.tokenizer.max_tokens", &tokenizer->max_tokens, error));
   KP_TRY(kp_gguf_u32(gguf, "keypilot.tokenizer.position_offset", &tokenizer->position_offset, error));
@@ -80,7 +80,7 @@ kp_status kp_tokenizer_create(const kp_gguf *gguf, kp_arena *arena, kp_tokenizer
   const char *model;
   KP_TRY(kp_gguf_string(gguf, "tokenizer.ggml.model", &model, error));
   if (strcmp(model, "gpt2") != 0) {
-    return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.model: expected gpt2 (byte-level BPE), got '%.60s'", model);
+    return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.model: expected gpt2 (byte-level BPE), got '%s'", model);
   }
   const kp_string *tokens, *merges;
   size_t token_count, merge_count;

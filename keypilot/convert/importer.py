@@ -33,6 +33,13 @@ _SHAPE_ONLY = frozenset(
 #: Operators without results that matter: what they assert was established by the export.
 _CHECKS = ("aten._assert_", "aten.sym_constrain_range", "_assert_scalar")
 
+#: Operators that take a tensor for its shape and dtype only.
+_SHAPE_ONLY = tuple(
+    f"aten.{prefix}{name}{suffix}"
+    for prefix, suffix in (("", "_like."), ("new_", "."))
+    for name in ("zeros", "ones", "full", "empty")
+)
+
 
 def import_program(name: str, exported: Exported) -> Program:
     """The program, in PyTorch's terms: logical shapes, views one by one.
@@ -192,6 +199,8 @@ class Builder:
             return args[0]
         if self.operator in _SHAPE_ONLY:
             args = (_stand_in(args[0]), *args[1:])
+        if self.operator.startswith(_SHAPE_ONLY):
+            args = (_placeholder(args[0]), *args[1:])
         return self._folded(node, args, kwargs) or self._lowered(node, args, kwargs)
 
     def _folded(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
@@ -216,8 +225,8 @@ class Builder:
         if lowering is None:
             known = ", ".join(sorted({name.split(".")[1] for name in LOWERINGS}))
             raise self.unsupported(
-                f"no counterpart among KeyPilot's operators. Supported: {known}. "
-                "Write it with these, or leave that part out of the compiled module and run it in Python"
+                "no counterpart among KeyPilot's operators. Write it with those that have one, or compile the module "
+                f"without that part and run the part in Python. Supported: {known}"
             )
         results = node.meta["val"]
         if any(tensor.dtype is torch.float64 for tensor in (results if isinstance(results, list | tuple) else [results])):
@@ -267,6 +276,12 @@ class Builder:
 def _stand_in(x: Value) -> Value:
     """A constant of x's shape and dtype, for an operator that reads nothing else of x."""
     return Value(x.name, x.shape, x.dtype, np.zeros([1] * len(x.shape), _NUMPY_DTYPES[x.dtype]))
+
+
+def _placeholder(x: Value) -> Value:
+    """A constant of x's shape and dtype."""
+    dtype = {"f32": np.float32, "i32": np.int64, "bool": np.bool_}[x.dtype]
+    return Value(x.name, x.shape, x.dtype, np.zeros((1,) * x.rank, dtype))
 
 
 def _module_path(node: torch.fx.Node) -> str:

@@ -64,9 +64,6 @@ def tokenizer_metadata(path: Path | str) -> dict[str, Any]:
 
     tokens = _tokens(path, document)
     ids = {token: index for index, token in enumerate(tokens)}
-    missing = [token for token in _SPECIAL_TOKENS.values() if token not in ids]
-    if missing:
-        raise UnsupportedError(f"{path}: expected the tokens {_ALL_SPECIAL}, got none of {' '.join(missing)}")
     _check_post_processor(path, document.get("post_processor"), ids)
 
     metadata: dict[str, Any] = {
@@ -86,19 +83,23 @@ def _tokens(path: Path | str, document: Mapping[str, Any]) -> list[str]:
     if not isinstance(vocabulary, dict):
         raise UnsupportedError(f"{path}: model.vocab: expected an object of tokens and ids, got {_shown(vocabulary)}")
     ids: dict[str, int] = dict(vocabulary)
+    missing = dict.fromkeys(_SPECIAL_TOKENS.values())
     for added in document.get("added_tokens") or []:
-        token = added["content"]
+        token = added.get("content")
         if token not in _SPECIAL_TOKENS.values():
             raise UnsupportedError(f"{path}: added_tokens: expected none but {_ALL_SPECIAL}, got {_shown(token)}")
         fields = _SPECIAL_TOKEN | {"lstrip": (token == _SPECIAL_TOKENS["mask"],)}
         if document.get("normalizer") is None:
             fields["normalized"] = (False, True)
         _expect(path, f"added_tokens {token}", added, fields)
-        ids[token] = added["id"]
-    tokens = sorted(ids, key=ids.__getitem__)
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise UnsupportedError(f"{path}: expected each id from 0 to {len(tokens) - 1} once, for {len(tokens)} tokens")
-    return tokens
+        ids[token] = added.get("id")
+        missing.pop(token, None)
+    if missing:
+        raise UnsupportedError(f"{path}: added_tokens: expected {_ALL_SPECIAL}, got none of {' '.join(missing)}")
+    by_id = {index: token for token, index in ids.items()}
+    if by_id.keys() != set(range(len(ids))):
+        raise UnsupportedError(f"{path}: expected each id from 0 to {len(ids) - 1} once, for {len(ids)} tokens")
+    return [by_id[index] for index in range(len(ids))]
 
 
 def _merges(path: Path | str, model: Mapping[str, Any], ids: Mapping[str, int]) -> list[str]:
@@ -127,7 +128,11 @@ def _check_post_processor(path: Path | str, processor: Any, ids: Mapping[str, in
     """Refuses everything but `<s> A </s>`, as RobertaProcessing or as a template."""
     bos, eos = _SPECIAL_TOKENS["bos"], _SPECIAL_TOKENS["eos"]
     kind = processor.get("type") if isinstance(processor, dict) else None
-    if kind == "RobertaProcessing" and processor["cls"] == [bos, ids[bos]] and processor["sep"] == [eos, ids[eos]]:
+    if (
+        kind == "RobertaProcessing"
+        and processor.get("cls") == [bos, ids[bos]]
+        and processor.get("sep") == [eos, ids[eos]]
+    ):
         return
     if kind == "TemplateProcessing":
         template = [(name, piece["id"]) for item in processor["single"] for name, piece in item.items()]

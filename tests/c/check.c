@@ -24,6 +24,14 @@ const char *check_model_path(const char *name, char path[512]) {
   return path;
 }
 
+kp_model *check_open_sample(const kp_allocator *allocator) {
+  char path[512];
+  kp_model *model = NULL;
+  kp_model_options options = {.allocator = allocator, .isa = UINT32_MAX};
+  CHECK_OK(kp_model_open(check_model_path("sample.gguf", path), &options, &model, &error));
+  return model;
+}
+
 static void *counting_alloc(void *context, size_t size, size_t alignment) {
   check_allocator *state = context;
   if (state->total++ == state->fail_at) return NULL;
@@ -98,6 +106,7 @@ int main(int count, char **arguments) {
   failed += run_tests(notation_tests, filter);
   failed += run_tests(plan_tests, filter);
   failed += run_tests(gguf_tests, filter);
+  failed += run_tests(model_tests, filter);
   failed += run_tests(session_tests, filter);
   return failed == 0 ? 0 : 1;
 }

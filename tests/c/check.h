@@ -53,6 +53,9 @@ extern const char *check_models;
 /* "<check_models>/<name>" */
 const char *check_model_path(const char *name, char path[512]);
 
+/* The sample model, opened with `allocator` (NULL: malloc) and every level of the processor. */
+kp_model *check_open_sample(const kp_allocator *allocator);
+
 /* malloc with a count of what is live, and failure at a chosen allocation. */
 typedef struct check_allocator {
   size_t live;    /* allocations not released */
@@ -80,6 +83,6 @@ typedef struct check_random {
 uint32_t check_next(check_random *random);
 uint32_t check_below(check_random *random, uint32_t bound);
 
-extern const check_test base_tests[], notation_tests[], gguf_tests[], plan_tests[], session_tests[];
+extern const check_test base_tests[], notation_tests[], gguf_tests[], plan_tests[], model_tests[], session_tests[];
 
 #endif /* KP_TESTS_CHECK_H */

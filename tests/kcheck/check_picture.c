@@ -7,12 +7,12 @@ static uint8_t *random_bytes(kc *k, size_t n, bool extreme) {
   return bytes;
 }
 
-/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, so that sums are clamped at
- * both ends. */
+/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, and up to twice as large in
+ * all, so that sums are clamped at both ends. */
 static void random_weights(kc *k, int32_t *weights, size_t count, bool wild) {
   for (size_t i = 0; i < count; i++) {
     const int32_t share = (1 << 22) / (int32_t)count;
-    weights[i] = wild ? (int32_t)kc_random_size(k, 0, (size_t)share * 6) - 2 * share : share;
+    weights[i] = wild ? (int32_t)kc_random_size(k, 0, (size_t)share * 4) - 2 * share : share;
   }
 }
 
