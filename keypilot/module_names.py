@@ -1,4 +1,4 @@
-"""One rule for naming the outputs of a module's submodules, used where a model is converted and where it is compared."""
+"""One rule for naming the outputs of a module's submodules, for conversion and for comparison."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from torch.utils import _pytree as pytree
 
 
 @contextlib.contextmanager
-def name_module_outputs(
-    module: nn.Module, fn: Callable[[str, torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
+def name_module_outputs(module: nn.Module, fn: Callable[[str, torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """While active, every tensor that a submodule of `module` gives goes through ``fn(name, tensor) -> tensor``.
 
     The name is the submodule's path; for a tuple, list, dict or dataclass of tensors, the path and the key of each
-    ("encoder.0", "encoder.last_hidden_state"). A name that a forward pass meets again, as when a module is called twice, gets
-    "#2", "#3", and so on. `module` itself has no name: its outputs are the program's.
+    ("encoder.0", "encoder.last_hidden_state"). A name that a forward pass meets again, as when a module is called
+    twice, gets "#2", "#3", and so on. `module` itself has no name: its outputs are the program's.
 
     A later in-place operation changes the tensor that `fn` saw, so that `fn` copies what it keeps.
     """

@@ -1,4 +1,4 @@
-"""docs/model-file.md and docs/operators.md executed in NumPy and PyTorch: what a model file means, told without the C core."""
+"""What a model file means, without the C core: docs/model-file.md and docs/operators.md in NumPy and PyTorch."""
 
 from __future__ import annotations
 
@@ -44,8 +44,12 @@ class ModelOracle:
             operands = [None if i < 0 else values[i] for i in _ints(indices)]
             result = np.ascontiguousarray(OPERATORS[op](*operands, **_attributes(text, sizes)))
             expected = _shape(get("values.shape")[output], sizes)
-            assert result.shape == expected, f"{op} {get('values.name')[output]}: {result.shape}, the file says {expected}"
-            assert result.dtype == _DTYPES[get("values.dtype")[output]], f"{op} {get('values.name')[output]}: {result.dtype}"
+            assert result.shape == expected, (
+                f"{op} {get('values.name')[output]}: {result.shape}, the file says {expected}"
+            )
+            assert result.dtype == _DTYPES[get("values.dtype")[output]], (
+                f"{op} {get('values.name')[output]}: {result.dtype}"
+            )
             values[output] = result
         return self._ports(f"{key}.outputs", values, sizes), self._ports(f"{key}.taps", values, sizes)
 
@@ -120,7 +124,13 @@ def _conv2d(
     top, left, bottom, right = pad
     padded = F.pad(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), (left, right, top, bottom))
     y = F.conv2d(
-        padded, torch.from_numpy(kernel.copy()), None if bias is None else torch.from_numpy(bias.copy()), stride, 0, dilation, groups[0]
+        padded,
+        torch.from_numpy(kernel.copy()),
+        None if bias is None else torch.from_numpy(bias.copy()),
+        stride,
+        0,
+        dilation,
+        groups[0],
     )
     result = _unary(y.numpy().transpose(0, 2, 3, 1), act)
     return result if residual is None else result + residual
@@ -144,7 +154,16 @@ def _matmul(a: Array, b: Array, *, transpose_a: Any = (0,), transpose_b: Any = (
 
 
 def _attention(
-    q: Array, k: Array, v: Array, mask: Array | None = None, *, heads: Any, head_dim: Any, scale: float, causal: Any = (0,), **where: Any
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    *,
+    heads: Any,
+    head_dim: Any,
+    scale: float,
+    causal: Any = (0,),
+    **where: Any,
 ) -> Array:
     count, width = heads[0], head_dim[0]
 
@@ -176,7 +195,14 @@ def _layer_norm(x: Array, gamma: Array | None = None, beta: Array | None = None,
 
 def _binary(a: Array, b: Array, *, fn: str) -> Array:
     assert a.dtype == b.dtype and a.dtype in (np.float32, np.int32)
-    functions = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum}
+    functions = {
+        "add": np.add,
+        "sub": np.subtract,
+        "mul": np.multiply,
+        "div": np.divide,
+        "min": np.minimum,
+        "max": np.maximum,
+    }
     result: Array = functions[fn](a, b)
     return result
 
@@ -202,7 +228,9 @@ def _reduce(x: Array, *, fn: str, axes: Any, keepdim: Any = (0,)) -> Array:
     return result
 
 
-def _pool2d(x: Array, *, fn: str, kernel: Any, stride: Any, pad: Any = (0, 0, 0, 0), count_include_pad: Any = (1,)) -> Array:
+def _pool2d(
+    x: Array, *, fn: str, kernel: Any, stride: Any, pad: Any = (0, 0, 0, 0), count_include_pad: Any = (1,)
+) -> Array:
     assert pad[:2] == pad[2:]
     t = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     if fn == "max":
@@ -219,7 +247,7 @@ def _resize2d(x: Array, *, fn: str, size: Any) -> Array:
 
 def _rearrange(x: Array, *, dims: Any, strides: Any, offset: Any = (0,), shape: Any) -> Array:
     last = offset[0] + sum((d - 1) * s for d, s in zip(dims, strides, strict=True))
-    assert len(dims) <= 8 and 0 <= offset[0] and last < x.size and math.prod(dims) == math.prod(shape)
+    assert len(dims) <= 8 and offset[0] >= 0 and last < x.size and math.prod(dims) == math.prod(shape)
     flat = x.reshape(-1)[offset[0] :]
     bytes_ = [s * x.itemsize for s in strides]
     return np.lib.stride_tricks.as_strided(flat, dims, bytes_, writeable=False).reshape(shape)

@@ -34,7 +34,7 @@ def stands_for_many(code: int) -> bool:
     return syllable_or_ideograph or unicodedata.category(chr(code)) in ("Cn", "Co")
 
 
-FEWER_CODE_POINTS = [c for c in CODE_POINTS if c % 61 == 0 or not stands_for_many(c)]
+FEWER_CODE_POINTS = [c for c in CODE_POINTS if c % 127 == 0 or not stands_for_many(c)]
 
 WHITE_SPACE = [chr(c) for c in CODE_POINTS if chr(c).isspace()] + list("\u180e\u200b\u2060\ufeff")
 
@@ -168,17 +168,12 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 CONTEXTS: dict[str, Callable[[str], str]] = {
     "alone": lambda c: c,
-    "after a letter": lambda c: "a" + c,
-    "before a letter": lambda c: c + "a",
-    "after a space": lambda c: " " + c,
+    "among letters": lambda c: f"a{c}a",
     "between spaces": lambda c: f" {c} ",
-    "after a digit": lambda c: "1" + c,
-    "after punctuation": lambda c: "!" + c,
-    "before a mark": lambda c: c + "\u0301",
+    "after a digit and punctuation": lambda c: f"1{c}!{c}",
     "before marks out of order": lambda c: c + "\u0301\u0327",
     "among marks": lambda c: f"a\u0345{c}\u0316\u0301",
-    "twice": lambda c: c + c,
-    "before a special token": lambda c: c + "<mask>",
+    "twice before a special token": lambda c: f"{c}{c}<mask>",
 }
 
 
@@ -194,7 +189,9 @@ def test_code_points_have_the_peers_ids(default_pair: Pair, context: str) -> Non
 
 
 def test_code_points_split_and_normalise_as_in_the_peer(byte_pairs: Pair) -> None:
-    byte_pairs.check([form(chr(c)) for form in CONTEXTS.values() for c in FEWER_CODE_POINTS])
+    characters = [chr(c) for c in FEWER_CODE_POINTS]
+    byte_pairs.check([f"a{c}a1{c}1!{c}! {c} {c}<mask>" for c in characters])
+    byte_pairs.check([f"{c}\u0301\u0327{c}{c}\na\u0345{c}\u0316\u0301" for c in characters])
 
 
 @pytest.mark.slow
@@ -364,7 +361,7 @@ random_texts = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=1_000, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(random_texts)
 def test_random_texts(default_pair: Pair, byte_pairs: Pair, byte_pairs_as_they_are: Pair, text: str) -> None:
     for pair in (default_pair, byte_pairs, byte_pairs_as_they_are):

@@ -7,6 +7,10 @@
 #define MAX_TOKENS (1u << 24)
 #define NONE UINT32_MAX
 
+/* Tables are at most half full, so an entry lies this far from its place only where a file was made to have it so: such a file is refused,
+ * and no search goes further. */
+#define MAX_PROBES 1024u
+
 /* ---- Tables ---- */
 
 static uint64_t hash_bytes(const char *data, size_t size) { /* FNV-1a */
@@ -28,9 +32,10 @@ typedef struct token_index {
 } token_index;
 
 static int64_t find_token(const token_index *index, const char *text, size_t size) {
-  for (size_t i = hash_bytes(text, size) & index->mask; index->slots[i] != 0; i = (i + 1) & index->mask) {
-    const kp_string *token = &index->tokens[index->slots[i] - 1];
-    if (token->size == size && memcmp(token->data, text, size) == 0) return index->slots[i] - 1;
+  size_t slot = hash_bytes(text, size) & index->mask;
+  for (size_t probe = 0; probe < MAX_PROBES && index->slots[slot] != 0; probe++, slot = (slot + 1) & index->mask) {
+    const kp_string *token = &index->tokens[index->slots[slot] - 1];
+    if (token->size == size && memcmp(token->data, text, size) == 0) return index->slots[slot] - 1;
   }
   return -1;
 }
@@ -51,8 +56,11 @@ static kp_status build_index(const kp_string *tokens, size_t count, kp_arena *ar
       return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens[%zu]: expected no token twice, got '%s'", id,
                      tokens[id].data);
     }
-    size_t slot = hash_bytes(tokens[id].data, tokens[id].size) & result->mask;
-    while (result->slots[slot] != 0) slot = (slot + 1) & result->mask;
+    size_t slot = hash_bytes(tokens[id].data, tokens[id].size) & result->mask, probe = 0;
+    for (; probe < MAX_PROBES && result->slots[slot] != 0; probe++) slot = (slot + 1) & result->mask;
+    if (probe == MAX_PROBES) {
+      return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: token %zu collides with %u others", id, MAX_PROBES);
+    }
     result->slots[slot] = (uint32_t)id + 1;
   }
   return KP_OK;
@@ -80,10 +88,13 @@ static uint64_t pair_key(int32_t left, int32_t right) {
   return (uint64_t)1 << 63 | (uint64_t)(uint32_t)left << 24 | (uint32_t)right;
 }
 
+/* The pair's slot, or a free one; NULL where neither is near. */
 static kp_merge *find_slot(const kp_bpe *bpe, uint64_t key) {
-  size_t i = hash_key(key) & bpe->mask;
-  while (bpe->merges[i].key != 0 && bpe->merges[i].key != key) i = (i + 1) & bpe->mask;
-  return &bpe->merges[i];
+  size_t slot = hash_key(key) & bpe->mask;
+  for (size_t probe = 0; probe < MAX_PROBES; probe++, slot = (slot + 1) & bpe->mask) {
+    if (bpe->merges[slot].key == 0 || bpe->merges[slot].key == key) return &bpe->merges[slot];
+  }
+  return NULL;
 }
 
 static kp_status add_merge(const token_index *index, const kp_string *merge, uint32_t rank, char *joined,
@@ -106,6 +117,9 @@ static kp_status add_merge(const token_index *index, const kp_string *merge, uin
   }
   uint64_t key = pair_key((int32_t)left, (int32_t)right);
   kp_merge *slot = find_slot(bpe, key);
+  if (slot == NULL) {
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: collides with %u others", (unsigned)rank, MAX_PROBES);
+  }
   if (slot->key == key) {
     return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: expected no merge twice, got '%s'", (unsigned)rank,
                    merge->data);
@@ -187,7 +201,7 @@ static void push_pair(const kp_bpe *bpe, const symbol *symbols, uint32_t positio
   uint32_t next = symbols[position].next;
   if (next == NONE) return;
   const kp_merge *merge = find_slot(bpe, pair_key(symbols[position].id, symbols[next].id));
-  if (merge->key == 0) return;
+  if (merge == NULL || merge->key == 0) return;
   heap_push(heap, (candidate){merge->rank, position, symbols[position].id, symbols[next].id, merge->id});
 }
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keypilot.cache import preset_model
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
 
@@ -63,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
     texts = args.text or DEFAULT_TEXTS
     samples = [(picture, texts[i % len(texts)]) for i, picture in enumerate(pictures)]
     encoder = build(args.preset, seed=args.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.gguf"
-        compile_encoder(encoder, path)
-        model = Model.load(path, threads=args.threads)
+    if args.seed == 0:
+        model = Model.load(preset_model(args.preset), threads=args.threads)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.gguf"
+            compile_encoder(encoder, path)
+            model = Model.load(path, threads=args.threads)
     report = encoder_parity(
         model, encoder, samples, batch_sizes=args.batch, bound=args.bound, progress=sys.stderr.isatty()
     )

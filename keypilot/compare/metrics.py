@@ -52,17 +52,21 @@ def difference(reference: Array, actual: Array) -> Difference:
         raise ValueError(f"shapes differ: reference {reference.shape}, actual {actual.shape}")
     if reference.size == 0:
         return Difference(0.0, 0.0, 1.0, math.inf)
-    r = reference.astype(np.float64).ravel()
-    a = actual.astype(np.float64).ravel()
-    same = r == a  # covers equal infinities, whose difference is NaN
-    if not np.all(np.isfinite(a[~same])):
-        return Difference(math.inf, math.inf, 0.0, -math.inf)
-    r, a = np.where(same & ~np.isfinite(r), 0.0, r), np.where(same & ~np.isfinite(a), 0.0, a)
-    error = r - a
-    max_abs = float(np.max(np.abs(error)))
-    spread = float(np.max(r) - np.min(r)) or float(np.max(np.abs(r))) or 1.0
-    noise, signal = float(error @ error), float(r @ r)
-    norms = math.sqrt(signal) * float(np.linalg.norm(a))
+    r = reference.ravel().astype(np.float64)
+    a = actual.ravel().astype(np.float64)
+    with np.errstate(invalid="ignore"):  # equal infinities
+        error = r - a
+    if not math.isfinite(signal := float(r @ r)) or not math.isfinite(noise := float(error @ error)):
+        same = r == a  # also where both are the same infinity, whose difference is NaN
+        if not np.all(np.isfinite(a[~same])):
+            return Difference(math.inf, math.inf, 0.0, -math.inf)
+        kept = np.isfinite(r)
+        r, a, error = r[kept], a[kept], error[kept]
+        signal, noise = float(r @ r), float(error @ error)
+    max_abs = float(max(error.max(initial=0.0), -error.min(initial=0.0)))
+    high, low = float(r.max(initial=-math.inf)), float(r.min(initial=math.inf))
+    spread = (high - low if high > low else abs(high)) or 1.0
+    norms = math.sqrt(signal) * math.sqrt(float(a @ a))
     return Difference(
         max_abs,
         max_abs / spread,

@@ -148,9 +148,11 @@ class Report:
 
 def worst_slice(reference: Array, actual: Array) -> Slice:
     """The last two axes of both tensors at the largest difference; scalars and vectors become one row."""
-    r = reference.reshape((1,) * max(0, 2 - reference.ndim) + reference.shape).astype(np.float64)
-    a = actual.reshape(r.shape).astype(np.float64)
+    r = reference.reshape((1,) * max(0, 2 - reference.ndim) + reference.shape)
+    a = actual.reshape(r.shape)
     with np.errstate(invalid="ignore"):
-        error = np.nan_to_num(np.abs(r - a), nan=0.0, posinf=np.finfo(np.float64).max)
+        error = np.abs(r.astype(np.float32) - a.astype(np.float32))
+    if not np.isfinite(error.sum()):
+        error = np.nan_to_num(error, nan=0.0)
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(error)), r.shape))[:-2]
     return Slice(index, r[index].astype(np.float32), a[index].astype(np.float32))

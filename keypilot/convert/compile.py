@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ class ProgramSource(NamedTuple):
 
     module: nn.Module
     example_inputs: Mapping[str, torch.Tensor]
-    dynamic: Dynamic = {}
+    dynamic: Dynamic = types.MappingProxyType({})
 
 
 def compile(
@@ -49,7 +50,8 @@ def compile(
     Parameters
     ----------
     module : any `torch.nn.Module` with float32 weights on the CPU; it is compiled in eval mode, and left as it was.
-    example_inputs : a tensor, a sequence of tensors in forward's order, or a mapping by parameter name. The first axis of
+    example_inputs : a tensor, a sequence of tensors in forward's order, or a mapping by parameter name. The first
+        axis of
         each is the batch N, which may be 1 to 4096 when the model runs, whatever it is here. Other axes are fixed.
     out : where to write the model file. None: a temporary file that is gone when this returns.
     precision : ``"fp32"``.
@@ -58,7 +60,8 @@ def compile(
 
     Returns
     -------
-    Model : with one program, ``main``. Its inputs have forward's parameter names; its output is ``output``, or has the keys of the dict
+    Model : with one program, ``main``. Its inputs have forward's parameter names; its output is ``output``, or has
+        the keys of the dict
         that forward returns, or is ``output.0`` and on for a tuple.
 
     Raises
@@ -91,7 +94,8 @@ def compile_programs(
 
     Parameters
     ----------
-    programs : by name, in the order in which data flows: an input named as an earlier program's output takes that output's memory order.
+    programs : by name, in the order in which data flows: an input named as an earlier program's output takes that
+        output's memory order.
         Tuples are taken as `ProgramSource`.
     metadata : further keys of the file.
 
@@ -118,9 +122,7 @@ def compile_programs(
 
 def build_program(name: str, source: ProgramSource, orders: Mapping[str, tuple[int, ...]] | None = None) -> Program:
     """A module's program after all passes. `orders` fixes the memory order of inputs by name."""
-    dynamic = {
-        key: {0: "N", **source.dynamic.get(key, {})} for key in {**source.example_inputs, **source.dynamic}
-    }
+    dynamic = {key: {0: "N", **source.dynamic.get(key, {})} for key in {**source.example_inputs, **source.dynamic}}
     program = import_program(name, export_module(source.module, source.example_inputs, dynamic))
     for port in program.inputs:
         port.order = (orders or {}).get(port.name, ())

@@ -26,11 +26,14 @@ def is_constant(args: Any) -> bool:
     return True
 
 
-def evaluate(target: Callable[..., Any], args: Any, kwargs: Any, shapes: Sequence[Shape], where: str) -> list[Array] | None:
+def evaluate(
+    target: Callable[..., Any], args: Any, kwargs: Any, shapes: Sequence[Shape], where: str
+) -> list[Array] | None:
     """The operator's results as constants' data, one per shape.
 
-    A result with symbolic dimensions is a constant where it repeats along each of them, as zeros((N, T)) or an expanded parameter
-    does: it is evaluated at two sizes, and its data has size 1 there. None where a result is not of that kind.
+    A result with symbolic dimensions is a constant where it repeats along each of them, as zeros((N, T)) or an
+    expanded parameter does: it is evaluated at two sizes, and its data has size 1 there. None where a result is
+    not of that kind.
     """
     if all(dim.static for shape in shapes for dim in shape) and _is_static((args, kwargs)):
         return [result.numpy() for result in _run(target, args, kwargs, (1, 1), where)]
@@ -48,9 +51,7 @@ def evaluate(target: Callable[..., Any], args: Any, kwargs: Any, shapes: Sequenc
     return found
 
 
-def _run(
-    target: Callable[..., Any], args: Any, kwargs: Any, sample: tuple[int, int], where: str
-) -> list[torch.Tensor]:
+def _run(target: Callable[..., Any], args: Any, kwargs: Any, sample: tuple[int, int], where: str) -> list[torch.Tensor]:
     try:
         with torch.no_grad():
             result = target(*_concrete(args, sample), **_concrete(kwargs, sample))

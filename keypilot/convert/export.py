@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from keypilot.convert.aten import LOWERINGS
 from keypilot.convert.graph import Dim
 from keypilot.errors import ArgumentError, UnsupportedError
 from keypilot.module_names import key_text, name_module_outputs
@@ -19,15 +20,15 @@ from keypilot.module_names import key_text, name_module_outputs
 #: Marks a module's output in the exported graph; the identity.
 TAP = "keypilot.tap.default"
 
-_LIBRARY = torch.library.Library("keypilot", "FRAGMENT")
-_LIBRARY.define("tap(Tensor x, str name) -> Tensor")
-_LIBRARY.impl("tap", lambda x, name: x.clone(), "CompositeExplicitAutograd")
-torch.library.register_fake("keypilot::tap", lambda x, name: torch.empty_like(x), lib=_LIBRARY)
+torch.library.define("keypilot::tap", "(Tensor x, str name) -> Tensor")
+torch.library.impl("keypilot::tap", "default", lambda x, name: x.clone())
+torch.library.register_fake("keypilot::tap", lambda x, name: torch.empty_like(x))
 
 #: The largest N and T (KP_MAX_SYMBOL of the C core).
 MAX_SYMBOL = 4096
 
-#: (N, T) at which a symbolic size is read off: the first three give the powers and the constant, the others confirm them.
+#: (N, T) at which a symbolic size is read off: the first three give the powers and the constant, the others
+#: confirm them.
 _SAMPLES = ((2, 3), (4, 3), (2, 6), (5, 7), (7, 4), (11, 13))
 
 Dynamic = Mapping[str, Mapping[int, str]]
@@ -76,14 +77,16 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
     Parameters
     ----------
     module : left as it was: its training flags and gradients are restored.
-    example_inputs : a tensor for every parameter of `forward` that has no default; dynamic axes of size 1 are repeated to 2, since
+    example_inputs : a tensor for every parameter of `forward` that has no default; dynamic axes of size 1 are
+        repeated to 2, since
         torch.export would take 1 for a constant.
     dynamic : symbols "N" or "T" by axis, by input.
     """
     name = type(module).__name__
     _check_float32(module)
     examples = {
-        key: _without_ones(example_inputs[key], dynamic.get(key, {})) for key in _parameter_order(module, example_inputs)
+        key: _without_ones(example_inputs[key], dynamic.get(key, {}))
+        for key in _parameter_order(module, example_inputs)
     }
     dims = {symbol: torch.export.Dim(symbol, min=1, max=MAX_SYMBOL) for symbol in ("N", "T")}
     shapes = {key: {axis: dims[s] for axis, s in dynamic.get(key, {}).items()} for key in examples}
@@ -92,7 +95,7 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
             program = torch.export.export(module, (), examples, dynamic_shapes=shapes, strict=False)
         except (torch._dynamo.exc.UserError, torch._dynamo.exc.InternalTorchDynamoError) as error:
             raise UnsupportedError(f"{name}: torch.export failed: {error}") from error
-        program = program.run_decompositions({})
+        program = _decomposed(program.run_decompositions({}))
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     symbols = {}
     for placeholder, key in zip(program.graph_signature.user_inputs, examples, strict=True):
@@ -100,6 +103,26 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
         for axis, symbol in dynamic.get(key, {}).items():
             symbols[shape[axis].node.expr] = symbol
     return Exported(program, list(examples), _output_names(program), symbols)
+
+
+def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Writes operators without a lowering in terms of simpler ones, as PyTorch defines them, where it does."""
+    table = torch.export.default_decompositions()
+    while True:
+        unknown = {target for target in _computing(program) if str(target) not in LOWERINGS and target in table}
+        if not unknown:
+            return program
+        program = program.run_decompositions({target: table.pop(target) for target in unknown})
+
+
+def _computing(program: torch.export.ExportedProgram) -> set[Any]:
+    """The operators whose tensors depend on the module's inputs."""
+    inputs = set(map(str, program.graph_signature.user_inputs))
+    dependent: set[torch.fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.name in inputs or any(argument in dependent for argument in node.all_input_nodes):
+            dependent.add(node)
+    return {node.target for node in dependent if isinstance(node.target, torch._ops.OpOverload)}
 
 
 def bind_inputs(module: nn.Module, inputs: Any) -> dict[str, torch.Tensor]:
@@ -138,7 +161,9 @@ def _power_of_two(doubled: int, value: int) -> int:
 def _check_float32(module: nn.Module) -> None:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise ArgumentError(f"{name}: expected torch.float32 weights, got {tensor.dtype}; call module.float() first")
+            raise ArgumentError(
+                f"{name}: expected torch.float32 weights, got {tensor.dtype}; call module.float() first"
+            )
         if tensor.device.type != "cpu":
             raise ArgumentError(f"{name}: expected weights on the CPU, got {tensor.device}; call module.cpu() first")
 
@@ -171,7 +196,7 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 def _output_names(program: torch.export.ExportedProgram) -> list[str]:
-    """"output" for a lone tensor, a dict's keys, "output.0" and on for a tuple."""
+    """ "output" for a lone tensor, a dict's keys, "output.0" and on for a tuple."""
     spec = program.call_spec.out_spec
     assert spec is not None
     paths = pytree.tree_leaves_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))

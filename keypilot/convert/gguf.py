@@ -24,8 +24,8 @@ Metadata = Mapping[str, str | bool | int | float | Sequence[str] | Sequence[int]
 def write_model(path: str | os.PathLike[str], programs: Sequence[Program], metadata: Metadata, precision: str) -> None:
     """Writes the file; one that was there is replaced only when the new one is complete.
 
-    Constants of the same name and content, in one program or several, are stored once; where the contents differ, a later
-    program's gets its program's name as a suffix: ``conv.weight@roi``.
+    Constants of the same name and content, in one program or several, are stored once; where the contents differ,
+    a later program's gets its program's name as a suffix: ``conv.weight@roi``.
     """
     target = Path(path)
     partial = target.with_name(f"{target.name}.partial")
@@ -80,14 +80,19 @@ def _stored(constant: Value) -> Array:
     assert constant.data is not None
     data = constant.data.transpose(constant.order)
     if constant.dtype == "i32" and data.size and not -(2**31) <= int(data.min()) <= int(data.max()) < 2**31:
-        raise ArgumentError(f"{constant.name}: expected integers of 32 bits, got {int(data.min())} to {int(data.max())}")
+        raise ArgumentError(
+            f"{constant.name}: expected integers of 32 bits, got {int(data.min())} to {int(data.max())}"
+        )
     array: Array = np.ascontiguousarray(data.astype(_STORED[constant.dtype]))
     return array.reshape(1) if array.ndim == 0 else array
 
 
 def _program_keys(program: Program, weights: _Weights) -> dict[str, Any]:
     verify_program(program)
-    names, dtypes, shapes, constants = [], [], [], []
+    names: list[str] = []
+    dtypes: list[str] = []
+    shapes: list[str] = []
+    constants: list[int] = []
     index: dict[Value, int] = {}
     by_name: dict[str, int] = {}
     for value in program.values():
@@ -113,7 +118,8 @@ def _program_keys(program: Program, weights: _Weights) -> dict[str, Any]:
         f"{prefix}.weights": constants,
         f"{prefix}.ops.type": [node.op for node in program.nodes],
         f"{prefix}.ops.inputs": [
-            ",".join("-1" if value is None else str(index[value]) for value in _trimmed(node.inputs)) for node in program.nodes
+            ",".join("-1" if value is None else str(index[value]) for value in _trimmed(node.inputs))
+            for node in program.nodes
         ],
         f"{prefix}.ops.output": [index[node.output] for node in program.nodes],
         f"{prefix}.ops.attributes": [attributes_text(node.attributes) for node in program.nodes],
@@ -174,5 +180,3 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_key_value(key, list(value), types.ARRAY, sub_type=kind)
     else:
         raise ArgumentError(f"metadata {key!r}: expected a string, boolean, number or a filled list, got {value!r}")
-
-

@@ -1,8 +1,8 @@
 """The graph that a module is converted through: values, nodes, programs, and dimensions that may hold N and T.
 
-Until the layout pass, shapes and attributes are PyTorch's (a picture is N, C, H, W), and a view is a node of type ``view`` whose attribute
-``view`` is one of the dataclasses of `keypilot.convert.views`. Afterwards a value has a memory `order`, and nodes are operators of
-docs/operators.md, whose attributes speak of memory dimensions.
+Until the layout pass, shapes and attributes are PyTorch's (a picture is N, C, H, W), and a view is a node of type
+``view`` whose attribute ``view`` is one of the dataclasses of `keypilot.convert.views`. Afterwards a value has a
+memory `order`, and nodes are operators of docs/operators.md, whose attributes speak of memory dimensions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from keypilot.errors import UnsupportedError
@@ -25,7 +24,8 @@ class SymbolError(UnsupportedError):
 
 @dataclasses.dataclass(frozen=True)
 class Dim:
-    """``coefficient * N**n * T**t``: a size, stride or offset in elements, exact for every batch N and token count T."""
+    """``coefficient * N**n * T**t``: a size, stride or offset in elements, exact for every batch N and token count
+    T."""
 
     coefficient: int
     n: int = 0
@@ -103,9 +103,9 @@ def shape_text(shape: Iterable[Dim]) -> str:
 class Value:
     """A tensor: an input, a constant, or one node's output.
 
-    `shape` is PyTorch's. `order` is the memory order: memory dimension i is dimension order[i] of `shape`. A constant's `data` has
-    PyTorch's dimensions too, and as many; where `data` has size 1 and `shape` has not, it repeats (which is how a constant
-    has a symbolic shape).
+    `shape` is PyTorch's. `order` is the memory order: memory dimension i is dimension order[i] of `shape`. A
+    constant's `data` has PyTorch's dimensions too, and as many; where `data` has size 1 and `shape` has not, it
+    repeats (which is how a constant has a symbolic shape).
     """
 
     name: str
@@ -136,6 +136,11 @@ class Value:
         """The single number that a constant repeats; None for other values."""
         return self.data.reshape(-1)[0].item() if self.data is not None and self.data.size == 1 else None
 
+    @property
+    def repeats(self) -> bool:
+        """A constant whose data is smaller than its shape."""
+        return self.data is not None and as_shape(self.data.shape) != self.shape
+
     def with_rank(self, rank: int) -> Value:
         """A constant with as many dimensions, new ones of size 1 in front."""
         assert self.data is not None
@@ -162,7 +167,8 @@ class Node:
 
 @dataclasses.dataclass
 class Port:
-    """A tensor under the name by which PyTorch knows it; `shape` and `order` describe it where they are not the value's own."""
+    """A tensor under the name by which PyTorch knows it; `shape` and `order` describe it where they are not the
+    value's own."""
 
     name: str
     value: Value

@@ -27,18 +27,12 @@ _NUMPY_DTYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_}
 
 #: Operators that read only the shape and dtype of their first argument.
 _SHAPE_ONLY = frozenset(
-    f"aten.{name}.default" for name in ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+    f"aten.{name}.default"
+    for name in ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
 )
 
 #: Operators without results that matter: what they assert was established by the export.
 _CHECKS = ("aten._assert_", "aten.sym_constrain_range", "_assert_scalar")
-
-#: Operators that take a tensor for its shape and dtype only.
-_SHAPE_ONLY = tuple(
-    f"aten.{prefix}{name}{suffix}"
-    for prefix, suffix in (("", "_like."), ("new_", "."))
-    for name in ("zeros", "ones", "full", "empty")
-)
 
 
 def import_program(name: str, exported: Exported) -> Program:
@@ -54,7 +48,8 @@ def import_program(name: str, exported: Exported) -> Program:
 class Builder:
     """The state of one import, and what a lowering (see `keypilot.convert.aten`) builds its nodes with.
 
-    `shapes` and `dtypes` are those of the operator's results, as the export found them; `module` is the path of the module that it belongs to.
+    `shapes` and `dtypes` are those of the operator's results, as the export found them; `module` is the path of
+    the module that it belongs to.
     """
 
     def __init__(self, name: str, exported: Exported) -> None:
@@ -65,6 +60,7 @@ class Builder:
         self.shapes: list[Shape] = []
         self.dtypes: list[str] = []
         self._environment: dict[str, Any] = {}
+        self._stored_names: set[str] = set()
 
     # ---- what lowerings use -----------------------------------------------------------------------------------
 
@@ -73,7 +69,14 @@ class Builder:
         """The shape of the only result."""
         return self.shapes[0]
 
-    def emit(self, op: str, inputs: Sequence[Value | None], shape: Shape | None = None, dtype: str | None = None, **attributes: Any) -> Value:
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[Value | None],
+        shape: Shape | None = None,
+        dtype: str | None = None,
+        **attributes: Any,
+    ) -> Value:
         """A node's output; shape and dtype are the operator's own unless given."""
         output = Value(self._label(op), self.shape if shape is None else shape, dtype or self.dtypes[0])
         self.program.nodes.append(Node(op, list(inputs), output, attributes, self.module))
@@ -166,6 +169,7 @@ class Builder:
     def _stored(self, name: str, tensor: torch.Tensor) -> Value:
         value = self.constant(tensor.detach().contiguous().numpy())
         value.name = name
+        self._stored_names.add(name)
         return value
 
     def _outputs(self, results: Any) -> None:
@@ -199,8 +203,6 @@ class Builder:
             return args[0]
         if self.operator in _SHAPE_ONLY:
             args = (_stand_in(args[0]), *args[1:])
-        if self.operator.startswith(_SHAPE_ONLY):
-            args = (_placeholder(args[0]), *args[1:])
         return self._folded(node, args, kwargs) or self._lowered(node, args, kwargs)
 
     def _folded(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
@@ -212,11 +214,14 @@ class Builder:
         arrays = constants.evaluate(target, args, kwargs, self.shapes, self.module or self.program.name)
         if arrays is None:
             return None
-        label = target.__name__.split(".")[0]
+        suffix = target.__name__.split(".")[0]
+        first = args[0] if args and isinstance(args[0], Value) and args[0].name in self._stored_names else None
         values = []
         for array, shape in zip(arrays, self.shapes, strict=True):
-            value = self.constant(array, label=label)
+            value = self.constant(array, label=suffix)
             value.shape = shape
+            if first is not None:
+                value.name = f"{first.name}.{suffix}"
             values.append(value)
         return values if isinstance(node.meta["val"], list | tuple) else values[0]
 
@@ -229,7 +234,9 @@ class Builder:
                 f"without that part and run the part in Python. Supported: {known}"
             )
         results = node.meta["val"]
-        if any(tensor.dtype is torch.float64 for tensor in (results if isinstance(results, list | tuple) else [results])):
+        if any(
+            tensor.dtype is torch.float64 for tensor in (results if isinstance(results, list | tuple) else [results])
+        ):
             raise self.unsupported("a computation in torch.float64; expected torch.float32")
         schema: Any = node.target._schema  # type: ignore[union-attr]
         bound = list(args)
@@ -276,12 +283,6 @@ class Builder:
 def _stand_in(x: Value) -> Value:
     """A constant of x's shape and dtype, for an operator that reads nothing else of x."""
     return Value(x.name, x.shape, x.dtype, np.zeros([1] * len(x.shape), _NUMPY_DTYPES[x.dtype]))
-
-
-def _placeholder(x: Value) -> Value:
-    """A constant of x's shape and dtype."""
-    dtype = {"f32": np.float32, "i32": np.int64, "bool": np.bool_}[x.dtype]
-    return Value(x.name, x.shape, x.dtype, np.zeros((1,) * x.rank, dtype))
 
 
 def _module_path(node: torch.fx.Node) -> str:

@@ -1,8 +1,9 @@
 """Views: PyTorch's, one by one, and their composition into one strided reading of a source's memory.
 
-A `Strided` says where every element of a tensor lies in another's memory, exactly, for every N and T: a dimension is a list of
-atoms (size, stride), outermost first, so that merging dimensions costs nothing and splitting one splits its atoms. It is the
-stride calculus behind `torch.Tensor.view`, with dimensions that may consist of several strides.
+A `Strided` says where every element of a tensor lies in another's memory, exactly, for every N and T: a dimension
+is a list of atoms (size, stride), outermost first, so that merging dimensions costs nothing and splitting one
+splits its atoms. It is the stride calculus behind `torch.Tensor.view`, with dimensions that may consist of several
+strides.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Atom:
 
 @dataclasses.dataclass(frozen=True)
 class Strided:
-    """Where a tensor's elements lie: `dims`, one tuple of atoms per dimension, and an offset, in elements of the source."""
+    """Where a tensor's elements lie: `dims`, one tuple of atoms per dimension, and an offset, in elements of the
+    source."""
 
     dims: tuple[tuple[Atom, ...], ...]
     offset: Dim = ZERO
@@ -97,7 +99,7 @@ class Strided:
     def _expanded(self, shape: Shape) -> tuple[tuple[Atom, ...], ...]:
         own = self.shape
         new = len(shape) - len(own)
-        dims = [(Atom(size, ZERO),) for size in shape[:new]]
+        dims: list[tuple[Atom, ...]] = [(Atom(size, ZERO),) for size in shape[:new]]
         for atoms, size, wanted in zip(self.dims, own, shape[new:], strict=True):
             dims.append(atoms if size == wanted else (Atom(wanted, ZERO),))
         return tuple(dims)
@@ -110,9 +112,7 @@ class Strided:
         """Reads the whole source, of `elements` elements, from its first to its last."""
         atoms = self.merged(order)
         return (
-            self.offset == ZERO
-            and product(self.shape) == elements
-            and (atoms == () or atoms == (Atom(elements, ONE),))
+            self.offset == ZERO and product(self.shape) == elements and (atoms == () or atoms == (Atom(elements, ONE),))
         )
 
     def dense_order(self, elements: Dim) -> tuple[int, ...] | None:

@@ -11,8 +11,9 @@ import torch
 def import_timm() -> ModuleType:
     """The module `timm`, also where the installed torchvision was built for another torch.
 
-    Such a torchvision has no compiled operators, and fails to import with "operator torchvision::nms does not exist" while it
-    registers their shape functions. With their schemas declared it imports; KeyPilot calls neither operator.
+    Such a torchvision has no compiled operators, and fails to import with "operator torchvision::nms does not
+    exist" while it registers their shape functions. With their schemas declared it imports; KeyPilot calls neither
+    operator.
     """
     declarations = {
         "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",

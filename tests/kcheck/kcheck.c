@@ -90,8 +90,8 @@ static size_t list_levels(uint32_t levels[32]) {
   return count;
 }
 
-/* An inaccessible page was touched by a kernel of the running case. The fault is synchronous and kernels hold no lock of
- * the C library, so printing is safe here. */
+/* An inaccessible page was touched by a kernel of the running case. The fault is synchronous and kernels hold no lock
+ * of the C library, so printing is safe here. */
 static void report_fault(int signal_number) {
   const kc *k = &run_state;
   printf("FAIL %s, level %s, %s, seed %" PRIu64 ": access outside a buffer (signal %d)\n", k->slot,

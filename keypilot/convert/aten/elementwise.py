@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-
 from keypilot.convert.aten.registry import LOWERINGS, lowers
 from keypilot.convert.graph import Value, product
 
@@ -207,9 +206,17 @@ def masked_fill(b: Builder, x: Value, mask: Value, value: Operand) -> Value:
 
 
 @lowers(
-    "to.dtype", "to.dtype_layout", "to.other", "to.device", "_to_copy.default", "type_as.default", "float.default", "int.default",
-    "long.default", "bool.default",
-)  # fmt: skip
+    "to.dtype",
+    "to.dtype_layout",
+    "to.other",
+    "to.device",
+    "_to_copy.default",
+    "type_as.default",
+    "float.default",
+    "int.default",
+    "long.default",
+    "bool.default",
+)
 def cast(b: Builder, x: Value, *_options: Any) -> Value:
     return b.cast(x, b.dtypes[0])
 
@@ -219,7 +226,9 @@ def cast(b: Builder, x: Value, *_options: Any) -> Value:
 
 def reduction(b: Builder, fn: str, x: Value, dim: int | Sequence[int] | None, keepdim: bool) -> Value:
     dims = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
-    return b.emit("reduce", [b.cast(x, "f32")], fn=fn, axes=tuple(sorted(d % x.rank for d in dims)), keepdim=int(keepdim))
+    return b.emit(
+        "reduce", [b.cast(x, "f32")], fn=fn, axes=tuple(sorted(d % x.rank for d in dims)), keepdim=int(keepdim)
+    )
 
 
 @lowers("mean.dim")
@@ -280,5 +289,3 @@ def _flat(b: Builder, parameter: Value | None) -> Value | None:
     flat = b.constant(parameter.data.reshape(-1))
     flat.name = parameter.name
     return flat
-
-

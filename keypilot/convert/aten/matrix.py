@@ -47,7 +47,15 @@ def embedding(b: Builder, table: Value, ids: Value, *_options: object) -> Value:
 
 @lowers("scaled_dot_product_attention.default")
 def attention(
-    b: Builder, q: Value, k: Value, v: Value, mask: Value | None, _dropout: float, causal: bool, scale: float | None, grouped: bool
+    b: Builder,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None,
+    _dropout: float,
+    causal: bool,
+    scale: float | None,
+    grouped: bool,
 ) -> Value:
     if grouped:
         raise b.unsupported("grouped-query attention; repeat the keys and values")
@@ -56,9 +64,7 @@ def attention(
     return emit_attention(b, q, k, v, mask, scale, causal)
 
 
-def emit_attention(
-    b: Builder, q: Value, k: Value, v: Value, mask: Value | None, scale: float, causal: bool
-) -> Value:
+def emit_attention(b: Builder, q: Value, k: Value, v: Value, mask: Value | None, scale: float, causal: bool) -> Value:
     """softmax(scale * q k^T + mask) v for q, k, v of shape (..., L, D), as an `attention` node.
 
     The node takes q, k and v as (B, H, L, D) and gives (B, L, H * D), which is where its heads lie in memory.

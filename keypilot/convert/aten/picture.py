@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keypilot.convert.aten.registry import lowers
 from keypilot.convert.aten.elementwise import reduction
+from keypilot.convert.aten.registry import lowers
 from keypilot.convert.graph import ONE, Array, Dim, Value
 
 if TYPE_CHECKING:
@@ -25,7 +25,14 @@ def _pair(sizes: int | Sequence[int], one: int = 1) -> Pair:
 
 
 def _emit_conv(
-    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Pair, pad: tuple[int, int, int, int], dilation: Pair, groups: int
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Pair,
+    pad: tuple[int, int, int, int],
+    dilation: Pair,
+    groups: int,
 ) -> Value:
     if weight.data is None or (bias is not None and bias.data is None):
         raise b.unsupported("a weight that is computed at run time")
@@ -113,7 +120,8 @@ def batch_norm(
     _momentum: float,
     eps: float,
 ) -> list[Value | None]:
-    """Inference: y = x * scale + shift per channel (Ioffe & Szegedy 2015, arXiv:1502.03167), in float64 until it is folded."""
+    """Inference: y = x * scale + shift per channel (Ioffe & Szegedy 2015, arXiv:1502.03167), in float64 until it
+    is folded."""
 
     def parameter(value: Value | None, default: float) -> Array:
         return np.float64(default) if value is None or value.data is None else value.data.astype(np.float64)
@@ -147,7 +155,13 @@ def batch_norm_of_evaluation(
 
 @lowers("max_pool2d.default", "max_pool2d_with_indices.default")
 def max_pool2d(
-    b: Builder, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil: bool
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
 ) -> Value | list[Value | None]:
     if _pair(dilation) != (1, 1):
         raise b.unsupported("a dilated maximum pooling")
@@ -209,9 +223,7 @@ def resize_nearest_to(b: Builder, x: Value, _size: object, scale_h: float | None
 
 
 @lowers("upsample_bilinear2d.vec")
-def resize_bilinear(
-    b: Builder, x: Value, _size: object, align_corners: bool, scales: Sequence[float] | None
-) -> Value:
+def resize_bilinear(b: Builder, x: Value, _size: object, align_corners: bool, scales: Sequence[float] | None) -> Value:
     return _resize(b, "bilinear", x, scales, align_corners)
 
 
@@ -226,9 +238,7 @@ def _scales(h: float | None, w: float | None) -> Sequence[float] | None:
     return None if h is None or w is None else (h, w)
 
 
-def _resize(
-    b: Builder, fn: str, x: Value, scales: Sequence[float] | None, align_corners: bool = False
-) -> Value:
+def _resize(b: Builder, fn: str, x: Value, scales: Sequence[float] | None, align_corners: bool = False) -> Value:
     if align_corners:
         raise b.unsupported("align_corners=True")
     sizes = [b.static(dim, "the side of a resized picture") for dim in x.shape[2:]]

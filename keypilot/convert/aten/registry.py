@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-#: A lowering takes the builder, then the operator's arguments in its schema's order: tensors as `Value`, symbolic sizes as `Dim`.
-Lowering = Callable[..., Any]
+#: By overload, as "aten.view.default". A lowering takes the builder, then the operator's arguments in its schema's
+#: order: tensors as `Value`, symbolic sizes as `Dim`.
+LOWERINGS: dict[str, Callable[..., Any]] = {}
 
-LOWERINGS: dict[str, Lowering] = {}
+_Lowering = TypeVar("_Lowering", bound=Callable[..., Any])
 
 
-def lowers(*overloads: str) -> Callable[[Lowering], Lowering]:
+def lowers(*overloads: str) -> Callable[[_Lowering], _Lowering]:
     """Registers a lowering for these overloads, as "view.default"."""
 
-    def register(lowering: Lowering) -> Lowering:
+    def register(lowering: _Lowering) -> _Lowering:
         for overload in overloads:
             LOWERINGS[f"aten.{overload}"] = lowering
         return lowering

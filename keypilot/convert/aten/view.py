@@ -13,17 +13,33 @@ if TYPE_CHECKING:
 
 
 @lowers(
-    "view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "unsqueeze.default",
-    "squeeze.default", "squeeze.dim", "squeeze.dims", "view_as.default", "reshape_as.default",
-)  # fmt: skip
+    "view.default",
+    "_unsafe_view.default",
+    "reshape.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "unsqueeze.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "view_as.default",
+    "reshape_as.default",
+)
 def reshape(b: Builder, x: Value, *_shape: Any) -> Value:
     return b.reshape(x, b.shape)
 
 
 @lowers(
-    "clone.default", "contiguous.default", "alias.default", "detach.default", "lift_fresh_copy.default", "dropout.default",
-    "feature_dropout.default", "native_dropout.default", "positive.default",
-)  # fmt: skip
+    "clone.default",
+    "contiguous.default",
+    "alias.default",
+    "detach.default",
+    "lift_fresh_copy.default",
+    "dropout.default",
+    "feature_dropout.default",
+    "native_dropout.default",
+    "positive.default",
+)
 def identity(b: Builder, x: Value, *_options: Any) -> Value:
     return x
 
@@ -114,6 +130,45 @@ def split(b: Builder, x: Value, _sizes: Any, dim: int) -> list[Value]:
 def cat(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
     parts = [b.cast(x, b.dtypes[0]) for x in tensors]
     return parts[0] if len(parts) == 1 else b.emit("concat", parts, axis=dim % len(b.shape))
+
+
+@lowers("slice_scatter.default")
+def slice_scatter(
+    b: Builder, x: Value, part: Value, dim: int, start: int | Dim | None, _end: Any, step: int
+) -> Value:
+    """What an assignment to a slice is without writing in place: x around the new part."""
+    if step != 1:
+        raise b.unsupported(f"an assignment to a slice with a step of {step}")
+    axis = dim % x.rank
+    return _replaced(b, x, b.cast(part, x.dtype), axis, _position(b, start or 0, x.shape[axis]))
+
+
+@lowers("select_scatter.default")
+def select_scatter(b: Builder, x: Value, part: Value, dim: int, index: int | Dim) -> Value:
+    axis = dim % x.rank
+    part = b.reshape(b.cast(part, x.dtype), (*x.shape[:axis], ONE, *x.shape[axis + 1 :]))
+    return _replaced(b, x, part, axis, _position(b, index, x.shape[axis]))
+
+
+def _replaced(b: Builder, x: Value, part: Value, axis: int, start: Dim) -> Value:
+    """x with `part` at `start` of an axis."""
+    size, length = x.shape[axis], part.shape[axis]
+    if length == size:
+        return part
+    what = "the size of a dimension that is assigned to in part"
+    end = b.static(start, what) + b.static(length, what)
+    pieces = [b.slice(x, axis, ZERO, start), part, b.slice(x, axis, Dim(end), Dim(b.static(size, what) - end))]
+    return b.emit("concat", [piece for piece in pieces if piece.shape[axis] != ZERO], axis=axis)
+
+
+@lowers("copy.default")
+def copy(b: Builder, _x: Value, source: Value, *_options: Any) -> Value:
+    return b.expand(b.cast(source, b.dtypes[0]), b.shape)
+
+
+@lowers("fill.Scalar", "fill.Tensor")
+def fill(b: Builder, _x: Value, value: Value | float) -> Value:
+    return b.expand(value if isinstance(value, Value) else b.constant(value, b.dtypes[0]), b.shape)
 
 
 @lowers("stack.default")

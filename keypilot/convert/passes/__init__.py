@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from keypilot.convert.graph import Program
 from keypilot.convert.passes.attention import find_attention
-from keypilot.convert.passes.broadcast import drop_expansions, repeat_constants
+from keypilot.convert.passes.broadcast import drop_expansions
+from keypilot.convert.passes.common import merge_common
 from keypilot.convert.passes.dead_code import remove_dead_code
 from keypilot.convert.passes.epilogue import fuse_epilogues
 from keypilot.convert.passes.fold_affine import fold_affine
@@ -18,12 +19,12 @@ from keypilot.convert.passes.strides import lower_views
 
 PASSES: tuple[Callable[[Program], None], ...] = (
     remove_dead_code,
+    merge_common,
     constant_matmul_to_linear,
     apply_peepholes,
     fold_affine,
     find_attention,
     drop_expansions,
-    repeat_constants,
     remove_dead_code,
     fuse_epilogues,
     assign_layout,

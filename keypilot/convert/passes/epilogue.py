@@ -1,6 +1,7 @@
 """Activations and residual additions move into the convolution or linear layer before them.
 
-The operators compute ``act(conv + bias) + residual``; a fused intermediate is not in memory any more, so that it must have no other reader.
+The operators compute ``act(conv + bias) + residual``; a fused intermediate is not in memory any more, so that it
+must have no other reader.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def fuse_epilogues(program: Program) -> None:
             candidates = [
                 (position[x], x, other)
                 for x, other in (node.inputs, node.inputs[::-1])
-                if x is not None and other is not None and _takes_residual(producers.get(x), x, other, node)
+                if x is not None
+                and other is not None
+                and _takes_residual(producers.get(x), x, other, node)
                 and sole_user(x) is node
             ]
             if candidates:

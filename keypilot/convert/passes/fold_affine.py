@@ -1,7 +1,7 @@
-"""Folds what follows a convolution or linear layer per channel into its weights: batch norm, LayerScale, added constants.
+"""Folds batch norm, LayerScale and other per-channel constants into the convolution or linear layer before them.
 
-The arithmetic is in float64; weights are rounded to float32 once, when the file is written. What has no convolution or linear layer before it
-becomes a multiplication and an addition.
+The arithmetic is in float64; weights are rounded to float32 once, when the file is written. What has no
+convolution or linear layer before it becomes a multiplication and an addition.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def _affine(node: Node) -> tuple[Value, Array, Array] | None:
     if y.data is None or x.data is not None or x.shape != node.output.shape:
         return None
     data = y.data.astype(np.float64)
-    if fn == "div" and np.any(data == 0):
-        return None
-    by_function = {"add": (one, data), "sub": (one, -data), "mul": (data, zero), "div": (1 / data, zero)}
+    if fn == "div" and np.all(data != 0):
+        return x, 1 / data, zero
+    by_function = {"add": (one, data), "sub": (one, -data), "mul": (data, zero)}
     return (x, *by_function[fn]) if fn in by_function else None
 
 

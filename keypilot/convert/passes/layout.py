@@ -1,7 +1,8 @@
-"""Chooses every value's memory order: pictures that convolutions, poolings and resizes meet are NHWC, all else as in PyTorch.
+"""Chooses every value's memory order: NHWC for pictures that convolutions, poolings and resizes meet, else PyTorch's.
 
-Element-wise operators, joins and reductions work in any order, with their axes renamed; where an order does not fit, an identity view
-with another order goes in between, and `lower_views` merges it with its neighbours. Afterwards attributes speak of memory dimensions.
+Element-wise operators, joins and reductions work in any order, with their axes renamed; where an order does not
+fit, an identity view with another order goes in between, and `lower_views` merges it with its neighbours.
+Afterwards attributes speak of memory dimensions.
 """
 
 from __future__ import annotations
@@ -125,5 +126,3 @@ def _reduce(node: Node) -> None:
     else:
         left = [axis for axis in range(len(order)) if axis not in axes]
         node.output.order = tuple(left.index(axis) for axis in order if axis in left)
-
-

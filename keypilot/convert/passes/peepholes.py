@@ -28,9 +28,9 @@ def _sigmoid_gate(node: Node, producers: dict[Value, Node]) -> None:
         if x is None or sigmoid is None or not _is(sigmoid, "unary", "sigmoid"):
             continue
         argument, factor = _scaled(sigmoid.input(0), producers)
-        if argument is x and factor in (1.0, 1.702):
-            node.op, node.inputs = "unary", [x]
-            node.attributes = {"fn": "silu" if factor == 1 else "quick_gelu"}
+        fn = {np.float32(1): "silu", np.float32(1.702): "quick_gelu"}.get(np.float32(factor))
+        if argument is x and fn is not None:
+            node.op, node.inputs, node.attributes = "unary", [x], {"fn": fn}
             return
 
 
@@ -45,7 +45,8 @@ def _scaled(value: Value, producers: dict[Value, Node]) -> tuple[Value, float]:
 
 
 def _layer_norm(node: Node, producers: dict[Value, Node]) -> list[Node] | None:
-    """w * (x - mean x) / sqrt(mean (x - mean x)^2 + eps) + b over one axis, as SAM's and ConvNeXt's LayerNorm2d write it."""
+    """w * (x - mean x) / sqrt(mean (x - mean x)^2 + eps) + b over one axis, as SAM's and ConvNeXt's LayerNorm2d
+    write it."""
     beta, scaled = _constant_and_node(node, "add", producers)
     gamma, divided = _constant_and_node(scaled, "mul", producers)
     if beta is None or gamma is None or divided is None or not _is(divided, "binary", "div"):
@@ -86,9 +87,7 @@ def _layer_norm(node: Node, producers: dict[Value, Node]) -> list[Node] | None:
     ]
 
 
-def _constant_and_node(
-    node: Node | None, fn: str, producers: dict[Value, Node]
-) -> tuple[Value | None, Node | None]:
+def _constant_and_node(node: Node | None, fn: str, producers: dict[Value, Node]) -> tuple[Value | None, Node | None]:
     """The constant and the other operand's node of a binary node."""
     if node is not None and _is(node, "binary", fn):
         for constant, other in (node.inputs, node.inputs[::-1]):

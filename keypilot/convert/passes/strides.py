@@ -1,7 +1,8 @@
-"""Composes chains of views into `alias` (the same memory under another shape), `rearrange` (one strided copy), or nothing.
+"""Composes chains of views into `alias` (memory under another shape), `rearrange` (one strided copy), or nothing.
 
-Attention and matrix products read strided operands themselves: heads inside packed rows by offset and head stride, and a transposed
-matrix by a flag. Taps and outputs stay views of memory where a permutation of dimensions expresses them.
+Attention and matrix products read strided operands themselves: heads inside packed rows by offset and head stride,
+and a transposed matrix by a flag. Taps and outputs stay views of memory where a permutation of dimensions
+expresses them.
 """
 
 from __future__ import annotations
@@ -67,10 +68,8 @@ class _Lowering:
     def _operand(self, node: Node, x: Value | None) -> Value | None:
         if x is None:
             return None
-        repeats = x.data is not None and x.data.shape != tuple(dim.coefficient for dim in x.shape)
-        if (repeats and node.op not in _BROADCASTING) or (x.data is not None and x.dtype == "bool"):
-            return self.materialise(x)
-        return x if x.data is not None else self.materialise(x)
+        as_stored = x.data is not None and x.dtype != "bool" and (not x.repeats or node.op in _BROADCASTING)
+        return x if as_stored else self.materialise(x)
 
     def _attention(self, node: Node) -> None:
         for index, name in enumerate("qkv"):
@@ -95,18 +94,18 @@ class _Lowering:
                 return _Packed(self._alias(source, rows), offset, head_stride)
         batch, heads, length, depth = x.shape
         swapped = self._view(x, Permute((0, 2, 1, 3)), (batch, length, heads, depth))
-        rows = self._view(swapped, Reshape((batch, length, heads * depth)), (batch, length, heads * depth))
-        return _Packed(self.materialise(rows), 0, width)
+        packed = (batch, length, heads * depth)
+        return _Packed(self.materialise(self._view(swapped, Reshape(packed), packed)), 0, width)
 
     def _matmul(self, node: Node) -> None:
         for index, flag in enumerate(("transpose_a", "transpose_b")):
             x = node.input(index)
             swapped = (*range(x.rank - 2), x.rank - 1, x.rank - 2)
-            source = None if x.data is not None or self._dense(x, x.order) else self._dense(x, swapped)
-            if source is None:
+            lies_swapped = None if x.data is not None or self._dense(x, x.order) else self._dense(x, swapped)
+            if lies_swapped is None:
                 node.inputs[index] = self._operand(node, x)
             else:
-                node.inputs[index] = self._alias(source, permuted(x.shape, swapped))
+                node.inputs[index] = self._alias(lies_swapped, permuted(x.shape, swapped))
                 node.attributes[flag] = 1
 
     def _view(self, x: Value, view: View, shape: Shape) -> Value:
@@ -125,9 +124,12 @@ class _Lowering:
         elif x not in self.views:
             return x
         else:
-            source = self._dense(x, x.order)
-            self.memory[x] = self._alias(source, x.memory_shape) if source is not None else self._copied(x)
+            self.memory[x] = self._aliased_or_copied(x)
         return self.memory[x]
+
+    def _aliased_or_copied(self, x: Value) -> Value:
+        source = self._dense(x, x.order)
+        return self._copied(x) if source is None else self._alias(source, x.memory_shape)
 
     def _dense(self, x: Value, order: tuple[int, ...]) -> Value | None:
         """The nearest value in memory that x is, all of it, where x's dimensions are taken in `order`."""
@@ -166,8 +168,7 @@ class _Lowering:
             shapes = f"({shape_text(before.shape)}) to ({shape_text(x.shape)})"
             raise UnsupportedError(f"{self.module}: a view of {shapes} is not one of at most {MAX_RANK} strides")
         self.materialise(before)
-        source = self._dense(x, x.order)
-        return self._alias(source, x.memory_shape) if source is not None else self._copied(x)
+        return self._aliased_or_copied(x)
 
     def _rearrange(self, x: Value, source: Value, atoms: tuple[Atom, ...], offset: Dim) -> Value:
         dims, strides = (tuple(atom.size for atom in atoms), tuple(atom.stride for atom in atoms))
@@ -181,13 +182,8 @@ class _Lowering:
         weight = x
         if x.dtype == "bool":
             weight = Value(x.name, x.shape, "i32", x.data.astype(np.int64), x.order)
-        if x.data.shape != tuple(dim.coefficient for dim in x.shape):
-            if all(dim.static for dim in x.shape):
-                shape = tuple(dim.coefficient for dim in x.shape)
-                weight = Value(x.name, x.shape, weight.dtype, np.broadcast_to(weight.data, shape), x.order)
-            else:
-                strided = _start(weight)
-                weight = self._rearrange(weight, weight, strided.merged(x.order), ZERO)
+        if x.repeats:
+            weight = self._rearrange(weight, weight, _start(weight).merged(x.order), ZERO)
         return self._emit("cast", weight, x, to="bool") if x.dtype == "bool" else weight
 
     def _alias(self, source: Value, shape: Shape) -> Value:
