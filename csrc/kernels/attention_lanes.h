@@ -1,7 +1,8 @@
-/* Attention on vectors of 16 lanes, included by one file of each instruction set. Before it is included, that file defines
- * the type `lanes` and, on it, zero, broadcast, load, store, multiply_add (fma: a * b + c), add, mul, max, divide, exp_below_zero, reduce_add and
- * reduce_max, and the constants QUERIES, at most 8, and GROUPS, 1 or 2: the block of scores (QUERIES queries by 16 * GROUPS keys) that
- * lives in registers. The order of operations is that of kernels.h, whatever the block. */
+/* Attention on vectors of 16 lanes, included by one file of each instruction set. Before it is included, that file
+ * defines the type `lanes` and, on it, zero, broadcast, load, store, multiply_add (fma: a * b + c), add, mul, max,
+ * divide, exp_below_zero, reduce_add and reduce_max, and the constants QUERIES, at most 8, and GROUPS, 1 or 2: the
+ * block of scores (QUERIES queries by 16 * GROUPS keys) that lives in registers. The order of operations is that of
+ * kernels.h, whatever the block. */
 #ifndef KP_KERNELS_ATTENTION_LANES_H
 #define KP_KERNELS_ATTENTION_LANES_H
 
@@ -13,8 +14,8 @@
 
 #define TILE KP_ATTENTION_KEY_TILE
 
-/* Scratch: the keys, each tile transposed to (head_dim, TILE); the values, (keys, depth); the block's outputs, (QUERIES, depth). What
- * is past the last key, or past head_dim, is 0. */
+/* Scratch: the keys, each tile transposed to (head_dim, TILE); the values, (keys, depth); the block's outputs,
+ * (QUERIES, depth). What is past the last key, or past head_dim, is 0. */
 typedef struct packed {
   float *keys, *values, *outputs;
   size_t depth; /* head_dim, rounded up to 16 */
@@ -70,8 +71,8 @@ KP_SPECIALIZED void score_tile(const kp_attention_f32 *args, const float *q, con
   }
 }
 
-/* Turns a row of n scores into probabilities relative to the new maximum, and updates the running maximum and sum. Returns the
- * factor for what was accumulated before. */
+/* Turns a row of n scores into probabilities relative to the new maximum, and updates the running maximum and sum.
+ * Returns the factor for what was accumulated before. */
 static float soften(float scores[TILE], size_t n, float *maximum, float *sum) {
   for (size_t j = n; j < TILE; j++) scores[j] = -INFINITY;
   lanes largest = broadcast(-INFINITY);
@@ -96,8 +97,8 @@ static float soften(float scores[TILE], size_t n, float *maximum, float *sum) {
 }
 
 /* outputs[r] = outputs[r] * decay[r] + p_r v over `groups` vectors of the head from d on. */
-KP_SPECIALIZED void accumulate(const packed *p, const float *values, float scores[][TILE], size_t n,
-                               const float *decay, size_t d, size_t rows, size_t groups) {
+KP_SPECIALIZED void accumulate(const packed *p, const float *values, float scores[][TILE], size_t n, const float *decay,
+                               size_t d, size_t rows, size_t groups) {
   lanes acc[QUERIES][GROUPS];
   KP_UNROLL
   for (size_t r = 0; r < rows; r++) {

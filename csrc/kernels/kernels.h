@@ -1,17 +1,18 @@
-/* The table of kernel slots. kp_kernels_init fills it with the scalar kernels, which are the definition, then overwrites
- * slots upwards with those of every level in `isa`. It is a pure function; a table never changes afterwards.
+/* The table of kernel slots. kp_kernels_init fills it with the scalar kernels, which are the definition, then
+ * overwrites slots upwards with those of every level in `isa`. It is a pure function; a table never changes afterwards.
  *
  * Contract for every slot
  *   - Results are the scalar kernel's, bit for bit, on every level (tests/kcheck compares with memcmp). NaN payloads
  *     are the exception: inputs are finite at the door, and a NaN need only be a NaN.
- *   - No byte is read or written outside the stated extents. Any length is allowed, 0 included, unless a slot says otherwise.
+ *   - No byte is read or written outside the stated extents. Any length is allowed, 0 included, unless a slot says
+ *     otherwise.
  *   - Pointers need only the alignment of their element type, unless a slot says otherwise.
  *   - Buffers do not overlap, but for `dst` with an input where a slot says so: then they are equal or disjoint.
  *   - a * b + c is fmaf(a, b, c) where "fma" is written, and two roundings where it is not.
  *
- * Sums "in 16 lanes": lane l adds elements l, l + 16, l + 32, ... in ascending order, starting from 0; missing elements of
- * the last group add the identity (0 for sums, -inf for maxima). Then lanes l and l + 8 are combined for l < 8, l and l + 4
- * for l < 4, l and l + 2 for l < 2, and 0 with 1: lower lane's value on the left.
+ * Sums "in 16 lanes": lane l adds elements l, l + 16, l + 32, ... in ascending order, starting from 0; missing elements
+ * of the last group add the identity (0 for sums, -inf for maxima). Then lanes l and l + 8 are combined for l < 8, l
+ * and l + 4 for l < 4, l and l + 2 for l < 2, and 0 with 1: lower lane's value on the left.
  *
  * Sizes and strides are counted in elements, not bytes. docs/numerics.md has the formulas of the functions. */
 #ifndef KP_KERNELS_KERNELS_H
@@ -54,9 +55,9 @@ typedef struct kp_attention_f32 {
   size_t q_stride, k_stride, v_stride, out_stride;
   size_t queries, keys, head_dim; /* keys >= 1 */
   float scale;
-  const float *mask;  /* additive, (queries, keys) with rows mask_stride apart (0: one row for all); NULL: none */
+  const float *mask; /* additive, (queries, keys) with rows mask_stride apart (0: one row for all); NULL: none */
   size_t mask_stride;
-  float *scratch;     /* kp_attention_f32_scratch(keys, head_dim) floats, aligned to 64 bytes; contents do not matter */
+  float *scratch; /* kp_attention_f32_scratch(keys, head_dim) floats, aligned to 64 bytes; contents do not matter */
 } kp_attention_f32;
 
 #define KP_ATTENTION_KEY_TILE 64
@@ -75,9 +76,9 @@ typedef struct kp_kernels {
   void (*epilogue_f32)(float *y, size_t y_stride, const float *bias, const float *residual, size_t residual_stride,
                        size_t rows, size_t columns, kp_act act);
 
-  /* Each row of `columns` >= 1: mean = sum(x) / columns; d = x - mean; variance = sum(d * d) / columns (the product rounded, then
-   * added); dst = fma(d * (1 / sqrt(variance + eps)), gamma, beta). Sums in 16 lanes. gamma, beta may be NULL (1, 0: the
-   * step is left out). dst may equal src. */
+  /* Each row of `columns` >= 1: mean = sum(x) / columns; d = x - mean; variance = sum(d * d) / columns (the product
+   * rounded, then added); dst = fma(d * (1 / sqrt(variance + eps)), gamma, beta). Sums in 16 lanes. gamma, beta may be
+   * NULL (1, 0: the step is left out). dst may equal src. */
   void (*layer_norm_f32)(float *dst, const float *src, const float *gamma, const float *beta, size_t rows,
                          size_t columns, float eps);
 
@@ -111,20 +112,25 @@ typedef struct kp_kernels {
   void (*transpose_32)(uint32_t *dst, size_t dst_stride, const uint32_t *src, size_t src_stride, size_t rows,
                        size_t columns);
 
-  /* Attention, softmax online over tiles of KP_ATTENTION_KEY_TILE keys. Start with m = -inf, l = 0, o = 0. For each tile:
+  /* Attention, softmax online over tiles of KP_ATTENTION_KEY_TILE keys. Start with m = -inf, l = 0, o = 0. For each
+   * tile:
    *   s[j] = (sum over d ascending, by fma from 0, of q[d] * k[j][d]) * scale, then + mask[j] if there is one
    *   m' = max(m, max over j of s[j]);  a = exp(m - m') (0 where m is -inf);  p[j] = exp(s[j] - m')
-   *   l = fma(l, a, sum over j of p[j], in 16 lanes);  o[d] = o[d] * a, then o[d] = fma(p[j], v[j][d], o[d]), j ascending
-   *   m = m'
-   * out[d] = o[d] / l. Where m' is -inf (a row masked throughout), the tile changes nothing; where l is 0 at the end, out = 0. */
+   *   l = fma(l, a, sum over j of p[j], in 16 lanes)
+   *   o[d] = o[d] * a, then o[d] = fma(p[j], v[j][d], o[d]), j ascending;  m = m'
+   * out[d] = o[d] / l. Where m' is -inf (a row masked throughout), the tile changes nothing; where l is 0 at the end,
+   * out = 0. */
   void (*attention_f32)(const kp_attention_f32 *args);
 
-  /* Pillow's 8-bit resampling, one dimension at a time, on interleaved pixels of 1, 3 or 4 channels (src) and as many (dst).
-   * Output x of a row is clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i], then >> 22),
-   * where clip8 clamps to [0, 255] and the shift is arithmetic. int32 arithmetic; the weights sum to about 1 << 22. */
+  /* Pillow's 8-bit resampling, one dimension at a time, on interleaved pixels of 1, 3 or 4 channels (src) and as many
+   * (dst). Output x of a row is
+   *   clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i])
+   * where clip8 shifts right by 22, arithmetically, and clamps to [0, 255]. int32 arithmetic; the weights sum to about
+   * 1 << 22. */
   void (*resize_row_u8)(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
                         const int32_t *counts, const int32_t *weights, size_t weight_stride);
-  /* The same down a column: rows[i] points to n bytes; dst[j] = clip8((1 << 21) + sum over i < count of rows[i][j] * weights[i]). */
+  /* The same down a column: rows[i] points to n bytes;
+   * dst[j] = clip8((1 << 21) + sum over i < count of rows[i][j] * weights[i]). */
   void (*resize_column_u8)(uint8_t *dst, const uint8_t *const *rows, const int32_t *weights, size_t count, size_t n);
 
   /* dst[3 * i + c] = table[c][src[3 * i + c]], i < pixels. */

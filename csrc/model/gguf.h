@@ -7,8 +7,19 @@
 
 /* GGUF's metadata value types. */
 typedef enum kp_gguf_type {
-  KP_GGUF_U8 = 0, KP_GGUF_I8, KP_GGUF_U16, KP_GGUF_I16, KP_GGUF_U32, KP_GGUF_I32, KP_GGUF_F32, KP_GGUF_BOOL,
-  KP_GGUF_STRING, KP_GGUF_ARRAY, KP_GGUF_U64, KP_GGUF_I64, KP_GGUF_F64
+  KP_GGUF_U8 = 0,
+  KP_GGUF_I8,
+  KP_GGUF_U16,
+  KP_GGUF_I16,
+  KP_GGUF_U32,
+  KP_GGUF_I32,
+  KP_GGUF_F32,
+  KP_GGUF_BOOL,
+  KP_GGUF_STRING,
+  KP_GGUF_ARRAY,
+  KP_GGUF_U64,
+  KP_GGUF_I64,
+  KP_GGUF_F64
 } kp_gguf_type;
 
 typedef struct kp_string { /* NUL-terminated copy in the reader's arena; no NUL inside */
@@ -18,10 +29,10 @@ typedef struct kp_string { /* NUL-terminated copy in the reader's arena; no NUL 
 
 typedef struct kp_gguf_value {
   kp_string key;
-  kp_gguf_type type;      /* the element's type where is_array */
+  kp_gguf_type type; /* the element's type where is_array */
   bool is_array;
-  size_t count;           /* 1 where not an array */
-  const uint8_t *raw;     /* scalars and arrays of numbers: little-endian, unaligned */
+  size_t count;             /* 1 where not an array */
+  const uint8_t *raw;       /* scalars and arrays of numbers: little-endian, unaligned */
   const kp_string *strings; /* type KP_GGUF_STRING */
 } kp_gguf_value;
 
@@ -55,7 +66,7 @@ static inline uint64_t kp_little_endian(const uint8_t *raw, size_t bytes) {
  * unique names and keys, UTF-8. Allocations come from `arena`. */
 kp_status kp_gguf_parse(const uint8_t *bytes, size_t size, kp_arena *arena, kp_gguf *gguf, kp_error *error);
 
-const kp_gguf_value *kp_gguf_find(const kp_gguf *gguf, const char *key);         /* or NULL */
+const kp_gguf_value *kp_gguf_find(const kp_gguf *gguf, const char *key);          /* or NULL */
 const kp_gguf_tensor *kp_gguf_find_tensor(const kp_gguf *gguf, const char *name); /* or NULL */
 
 /* The required key with its type; KP_ERROR_MODEL names what is missing or of another type. */

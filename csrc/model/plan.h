@@ -6,21 +6,21 @@
 
 typedef struct kp_step {
   const kp_node *node;
-  kp_op_call call;          /* data pointers NULL; the session fills in copies from `offsets` */
+  kp_op_call call; /* data pointers NULL; the session fills in copies from `offsets` */
   uint64_t macs;
   size_t scratch_offset;
 } kp_step;
 
 typedef struct kp_plan {
-  kp_arena arena;           /* of this plan's own tables */
+  kp_arena arena; /* of this plan's own tables */
   const kp_program *program;
   int64_t n, t;
-  kp_step *steps;           /* program->node_count, in execution order */
-  kp_shape *shapes;         /* by value */
-  size_t *offsets;          /* by value: bytes from the start of the run's arena, a multiple of KP_ALIGNMENT;
-                               SIZE_MAX: a weight or an input, which lie elsewhere, or an alias of one */
-  int32_t *storage;         /* by value: the value whose memory it is (itself, but for an alias) */
-  size_t run_bytes;         /* the run's arena: tensors and scratch at their peak */
+  kp_step *steps;   /* program->node_count, in execution order */
+  kp_shape *shapes; /* by value */
+  size_t *offsets;  /* by value: bytes from the start of the run's arena, a multiple of KP_ALIGNMENT;
+                       SIZE_MAX: a weight or an input, which lie elsewhere, or an alias of one */
+  int32_t *storage; /* by value: the value whose memory it is (itself, but for an alias) */
+  size_t run_bytes; /* the run's arena: tensors and scratch at their peak */
   uint64_t macs;
 } kp_plan;
 

@@ -1,5 +1,5 @@
-/* What an operator is: a schema, a shape rule, a cost and a run function. One file per operator; kp_ops, in table.c, is the
- * only list of them. kp_op tables are constant; nothing here allocates. */
+/* What an operator is: a schema, a shape rule, a cost and a run function. One file per operator; kp_ops, in table.c, is
+ * the only list of them. kp_op tables are constant; nothing here allocates. */
 #ifndef KP_OPS_OP_H
 #define KP_OPS_OP_H
 
@@ -17,7 +17,7 @@ typedef enum kp_attribute_kind {
   KP_ATTR_INT = 0, /* integers */
   KP_ATTR_DIM,     /* dimensions, which may hold N and T; resolved before an operator sees them */
   KP_ATTR_FLOAT,
-  KP_ATTR_WORD     /* one of `words`; an operator sees its index */
+  KP_ATTR_WORD /* one of `words`; an operator sees its index */
 } kp_attribute_kind;
 
 typedef struct kp_attribute_schema {
@@ -65,8 +65,8 @@ typedef struct kp_op_call {
   kp_view output;
   const kp_kernels *kernels;
   kp_pool *pool;
-  int threads;    /* of the pool; fixed when the plan was made */
-  void *scratch;  /* `scratch` bytes, aligned to 64 */
+  int threads;   /* of the pool; fixed when the plan was made */
+  void *scratch; /* `scratch` bytes, aligned to 64 */
 } kp_op_call;
 
 typedef struct kp_op {

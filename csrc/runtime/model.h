@@ -7,8 +7,8 @@
 
 struct kp_model {
   kp_allocator allocator;
-  kp_arena arena;      /* everything that lives as long as the model */
-  uint8_t *bytes;      /* the file, aligned to KP_ALIGNMENT */
+  kp_arena arena; /* everything that lives as long as the model */
+  uint8_t *bytes; /* the file, aligned to KP_ALIGNMENT */
   size_t size;
   kp_gguf gguf;
   uint32_t isa;

@@ -7,8 +7,8 @@
 #define MAX_TOKENS (1u << 24)
 #define NONE UINT32_MAX
 
-/* Tables are at most half full, so an entry lies this far from its place only where a file was made to have it so: such a file is refused,
- * and no search goes further. */
+/* Tables are at most half full, so an entry lies this far from its place only where a file was made to have it so: such
+ * a file is refused, and no search goes further. */
 #define MAX_PROBES 1024u
 
 /* ---- Tables ---- */
@@ -47,7 +47,7 @@ static size_t table_size(size_t count) {
 }
 
 static kp_status build_index(const kp_string *tokens, size_t count, kp_arena *arena, token_index *result,
-                                  kp_error *error) {
+                             kp_error *error) {
   size_t size = table_size(count);
   *result = (token_index){tokens, kp_arena_calloc(arena, size, sizeof *result->slots), size - 1};
   if (result->slots == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory for a vocabulary of %zu tokens", count);
@@ -75,8 +75,8 @@ static kp_status find_byte_tokens(const token_index *index, kp_bpe *bpe, kp_erro
     size_t size = kp_utf8_encode(text, printable ? byte : next++);
     int64_t id = find_token(index, (const char *)text, size);
     if (id < 0) {
-      return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: expected a token for each byte, there is none for 0x%02X",
-                     (unsigned)byte);
+      return kp_fail(error, KP_ERROR_MODEL,
+                     "tokenizer.ggml.tokens: expected a token for each byte, there is none for 0x%02X", (unsigned)byte);
     }
     bpe->byte_ids[byte] = (int32_t)id;
   }
@@ -97,8 +97,8 @@ static kp_merge *find_slot(const kp_bpe *bpe, uint64_t key) {
   return NULL;
 }
 
-static kp_status add_merge(const token_index *index, const kp_string *merge, uint32_t rank, char *joined,
-                           kp_bpe *bpe, kp_error *error) {
+static kp_status add_merge(const token_index *index, const kp_string *merge, uint32_t rank, char *joined, kp_bpe *bpe,
+                           kp_error *error) {
   const char *space = memchr(merge->data, ' ', merge->size);
   size_t left_size = space == NULL ? 0 : (size_t)(space - merge->data);
   size_t right_size = space == NULL ? 0 : merge->size - left_size - 1;
@@ -118,11 +118,12 @@ static kp_status add_merge(const token_index *index, const kp_string *merge, uin
   uint64_t key = pair_key((int32_t)left, (int32_t)right);
   kp_merge *slot = find_slot(bpe, key);
   if (slot == NULL) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: collides with %u others", (unsigned)rank, MAX_PROBES);
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: collides with %u others", (unsigned)rank,
+                   MAX_PROBES);
   }
   if (slot->key == key) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: expected no merge twice, got '%s'", (unsigned)rank,
-                   merge->data);
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges[%u]: expected no merge twice, got '%s'",
+                   (unsigned)rank, merge->data);
   }
   *slot = (kp_merge){key, rank, (int32_t)whole};
   return KP_OK;
@@ -135,7 +136,8 @@ kp_status kp_bpe_create(const kp_string *tokens, size_t token_count, const kp_st
                    token_count);
   }
   if (merge_count >= MAX_TOKENS) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges: expected fewer than %u, got %zu", MAX_TOKENS, merge_count);
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.merges: expected fewer than %u, got %zu", MAX_TOKENS,
+                   merge_count);
   }
   size_t longest = 0;
   for (size_t i = 0; i < merge_count; i++) longest = merges[i].size > longest ? merges[i].size : longest;
@@ -163,7 +165,8 @@ typedef struct symbol {
   uint32_t previous, next; /* NONE at the ends */
 } symbol;
 
-/* A pair that can merge. Candidates are ordered by rank, then position; one is stale when its symbols have merged with others since. */
+/* A pair that can merge. Candidates are ordered by rank, then position; one is stale when its symbols have merged with
+ * others since. */
 typedef struct candidate {
   uint32_t rank, position;
   int32_t left, right, id;
@@ -205,8 +208,8 @@ static void push_pair(const kp_bpe *bpe, const symbol *symbols, uint32_t positio
   heap_push(heap, (candidate){merge->rank, position, symbols[position].id, symbols[next].id, merge->id});
 }
 
-/* Merges until no pair is left that can. Each merge takes out one symbol and adds at most two candidates, so the heap holds at
- * most 3 * size of them. */
+/* Merges until no pair is left that can. Each merge takes out one symbol and adds at most two candidates, so the heap
+ * holds at most 3 * size of them. */
 static void merge_all(const kp_bpe *bpe, symbol *symbols, candidate *candidates, const uint8_t *bytes, size_t size) {
   candidate_heap heap = {candidates, 0};
   for (uint32_t i = 0; i < size; i++) {
@@ -238,7 +241,8 @@ kp_status kp_bpe_encode(const kp_bpe *bpe, const kp_allocator *allocator, const 
   bool large = size > STACK_PIECE;
   if (large) {
     if (size >= NONE / 3) {
-      return kp_fail(error, KP_ERROR_ARGUMENT, "text: expected a word of at most %u bytes, got %zu", NONE / 3 - 1, size);
+      return kp_fail(error, KP_ERROR_ARGUMENT, "text: expected a word of at most %u bytes, got %zu", NONE / 3 - 1,
+                     size);
     }
     symbols = kp_calloc(allocator, size, sizeof *symbols);
     candidates = kp_calloc(allocator, 3 * size, sizeof *candidates);

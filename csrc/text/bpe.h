@@ -1,4 +1,5 @@
-/* Byte-pair encoding of one piece: a vocabulary, its merges, and the merging itself (Sennrich et al. 2016, arXiv:1508.07909). */
+/* Byte-pair encoding of one piece: a vocabulary, its merges, and the merging itself (Sennrich et al. 2016,
+ * arXiv:1508.07909). */
 #ifndef KP_TEXT_BPE_H
 #define KP_TEXT_BPE_H
 
@@ -22,8 +23,8 @@ typedef struct kp_bpe {
 kp_status kp_bpe_create(const kp_string *tokens, size_t token_count, const kp_string *merges, size_t merge_count,
                         kp_arena *arena, kp_bpe *bpe, kp_error *error);
 
-/* Appends the ids of `size` >= 1 bytes to `ids`, from *count on, until there are `capacity`. A piece longer than a few hundred
- * bytes takes temporary memory from `allocator`. */
+/* Appends the ids of `size` >= 1 bytes to `ids`, from *count on, until there are `capacity`. A piece longer than a few
+ * hundred bytes takes temporary memory from `allocator`. */
 kp_status kp_bpe_encode(const kp_bpe *bpe, const kp_allocator *allocator, const uint8_t *bytes, size_t size,
                         int32_t *ids, size_t capacity, size_t *count, kp_error *error);
 

@@ -49,7 +49,8 @@ static size_t decompose(uint32_t *dst, uint32_t code) {
   return length;
 }
 
-/* Stable sort by combining class, none of which is 0. Counting, where insertion would be slow: a run of marks may be as long as the text. */
+/* Stable sort by combining class, none of which is 0. Counting, where insertion would be slow: a run of marks may be as
+ * long as the text. */
 static void sort_marks(uint32_t *marks, size_t count, uint32_t *scratch) {
   if (count <= 32) {
     for (size_t i = 1; i < count; i++) {

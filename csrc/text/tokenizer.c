@@ -31,7 +31,8 @@ static kp_status read_special(const kp_gguf *gguf, const char *key, const kp_str
   uint32_t id;
   KP_TRY(kp_gguf_u32(gguf, key, &id, error));
   if (id >= token_count || tokens[id].size == 0) {
-    return kp_fail(error, KP_ERROR_MODEL, "%s: expected the id of one of %zu tokens, got %u", key, token_count, (unsigned)id);
+    return kp_fail(error, KP_ERROR_MODEL, "%s: expected the id of one of %zu tokens, got %u", key, token_count,
+                   (unsigned)id);
   }
   special->codes = kp_arena_calloc(arena, tokens[id].size, sizeof *special->codes);
   if (special->codes == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory for the tokenizer");
@@ -42,9 +43,9 @@ static kp_status read_special(const kp_gguf *gguf, const char *key, const kp_str
 
 static kp_status read_specials(const kp_gguf *gguf, const kp_string *tokens, size_t token_count, kp_arena *arena,
                                kp_tokenizer *tokenizer, kp_error *error) {
-  static const char *const keys[SPECIAL_COUNT] = {
-      "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.padding_token_id",
-      "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.mask_token_id"};
+  static const char *const keys[SPECIAL_COUNT] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                                  "tokenizer.ggml.padding_token_id", "tokenizer.ggml.unknown_token_id",
+                                                  "tokenizer.ggml.mask_token_id"};
   for (size_t i = 0; i < SPECIAL_COUNT; i++) {
     KP_TRY(read_special(gguf, keys[i], tokens, token_count, arena, &tokenizer->specials[i], error));
   }
@@ -80,7 +81,8 @@ kp_status kp_tokenizer_create(const kp_gguf *gguf, kp_arena *arena, kp_tokenizer
   const char *model;
   KP_TRY(kp_gguf_string(gguf, "tokenizer.ggml.model", &model, error));
   if (strcmp(model, "gpt2") != 0) {
-    return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.model: expected gpt2 (byte-level BPE), got '%s'", model);
+    return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.model: expected gpt2 (byte-level BPE), got '%s'",
+                   model);
   }
   const kp_string *tokens, *merges;
   size_t token_count, merge_count;
@@ -150,7 +152,8 @@ static const special_token *special_at(const kp_tokenizer *tokenizer, const uint
   for (size_t i = 0; i < SPECIAL_COUNT; i++) {
     const special_token *one = &tokenizer->specials[i];
     if (one->length <= count && codes[0] == one->codes[0] &&
-        memcmp(codes, one->codes, one->length * sizeof *codes) == 0 && (longest == NULL || one->length > longest->length)) {
+        memcmp(codes, one->codes, one->length * sizeof *codes) == 0 &&
+        (longest == NULL || one->length > longest->length)) {
       longest = one;
     }
   }
@@ -189,12 +192,12 @@ kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const kp_allocator 
   uint32_t *codes = large ? kp_alloc(allocator, total * sizeof *codes) : stack;
   if (codes == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory to encode a text of %zu bytes", size);
   text_encoding out = {.tokenizer = tokenizer,
-                  .allocator = allocator,
-                  .normalized = codes + size,
-                  .scratch = codes + size + room,
-                  .ids = ids,
-                  .capacity = tokenizer->max_tokens - 1, /* room for </s> */
-                  .error = error};
+                       .allocator = allocator,
+                       .normalized = codes + size,
+                       .scratch = codes + size + room,
+                       .ids = ids,
+                       .capacity = tokenizer->max_tokens - 1, /* room for </s> */
+                       .error = error};
   if (out.capacity > capacity) out.capacity = capacity;
   ids[out.count++] = tokenizer->begin;
   kp_status status = encode_text(&out, codes, kp_utf8_decode(codes, (const uint8_t *)text, size));

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Code points of `size` bytes of UTF-8, at most `size` of them. Each maximal ill-formed part becomes U+FFFD, as in Python's
- * bytes.decode("utf-8", "replace") (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts"). */
+/* Code points of `size` bytes of UTF-8, at most `size` of them. Each maximal ill-formed part becomes U+FFFD, as in
+ * Python's bytes.decode("utf-8", "replace") (Unicode 15, section 3.9, "U+FFFD Substitution of Maximal Subparts"). */
 size_t kp_utf8_decode(uint32_t *codes, const uint8_t *text, size_t size);
 
 /* The UTF-8 bytes of one code point, 1 to 4. */
@@ -15,8 +15,8 @@ size_t kp_utf8_encode(uint8_t bytes[4], uint32_t code);
 /* Code points that normalising `size` bytes of UTF-8 needs room for. */
 #define KP_NFC_ROOM(size) (2 * (size) + 4)
 
-/* Unicode's normalisation form C (UAX #15). `dst` and `scratch` have KP_NFC_ROOM of the UTF-8 that `src` came from, and do not
- * overlap. Returns the number of code points. */
+/* Unicode's normalisation form C (UAX #15). `dst` and `scratch` have KP_NFC_ROOM of the UTF-8 that `src` came from, and
+ * do not overlap. Returns the number of code points. */
 size_t kp_nfc(uint32_t *dst, uint32_t *scratch, const uint32_t *src, size_t count);
 
 typedef enum kp_character_class { KP_OTHER = 0, KP_LETTER, KP_NUMBER, KP_SPACE } kp_character_class;

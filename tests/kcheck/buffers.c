@@ -11,10 +11,10 @@
 #define CANARY 0xa5
 
 /* 0 to two zmm vectors, then the blocks that row and pixel loops use. */
-const size_t kc_lengths[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,  15,  16,  17,
-                             18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,  33,  40,  47,
-                             48, 49, 63, 64, 65, 72, 79, 80, 81, 96, 97, 127, 128, 129, 240, 255, 256, 257,
-                             311, 312, 313, 511, 512, 513, 1000};
+const size_t kc_lengths[] = {0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13, 14, 15,
+                             16,  17,  18,  19,  20,  21,  22,  23,  24,  25,  26,  27,  28,  29, 30, 31,
+                             32,  33,  40,  47,  48,  49,  63,  64,  65,  72,  79,  80,  81,  96, 97, 127,
+                             128, 129, 240, 255, 256, 257, 311, 312, 313, 511, 512, 513, 1000};
 const size_t kc_length_count = sizeof kc_lengths / sizeof kc_lengths[0];
 
 static void out_of_memory(void) {
@@ -103,13 +103,17 @@ static float adversarial(kc *k, bool infinities) {
   uint32_t bits;
   float x;
   switch (kc_random(k) % 4) {
-    case 0: bits = special[kc_random(k) % count]; break;
+    case 0:
+      bits = special[kc_random(k) % count];
+      break;
     case 1: /* any exponent */
       bits = (uint32_t)kc_random(k);
       if ((bits & 0x7f800000) == 0x7f800000) bits ^= 0x40000000;
       break;
-    case 2: return kc_random_float(k, -110.0f, 110.0f);
-    default: return kc_random_float(k, -6.0f, 6.0f);
+    case 2:
+      return kc_random_float(k, -110.0f, 110.0f);
+    default:
+      return kc_random_float(k, -6.0f, 6.0f);
   }
   memcpy(&x, &bits, sizeof x);
   return x;

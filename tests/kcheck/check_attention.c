@@ -40,7 +40,8 @@ static void check_one(kc *k, size_t queries, size_t keys, size_t head_dim, size_
     args.mask = mask;
     args.mask_stride = masked == 1 ? 0 : keys;
   }
-  float *expected = rows(k, queries, stride, head_dim, KC_UNIFORM), *got = rows(k, queries, stride, head_dim, KC_UNIFORM);
+  float *expected = rows(k, queries, stride, head_dim, KC_UNIFORM),
+        *got = rows(k, queries, stride, head_dim, KC_UNIFORM);
   const size_t size = queries > 0 ? (queries - 1) * stride + head_dim : 0;
   memcpy(got, expected, size * sizeof *got); /* the gaps between rows stay */
   args.out = expected;
@@ -51,8 +52,9 @@ static void check_one(kc *k, size_t queries, size_t keys, size_t head_dim, size_
 }
 
 static void check_attention(kc *k) {
-  static const size_t shapes[][3] = {{256, 256, 12}, {64, 64, 16}, {16, 16, 18}, {49, 49, 12}, {4, 4, 18},  {64, 64, 26},
-                                     {9, 9, 32},     {4, 256, 32}, {2, 2, 26},   {1, 1, 1},    {13, 577, 64}};
+  static const size_t shapes[][3] = {{256, 256, 12}, {64, 64, 16}, {16, 16, 18}, {49, 49, 12},
+                                     {4, 4, 18},     {64, 64, 26}, {9, 9, 32},   {4, 256, 32},
+                                     {2, 2, 26},     {1, 1, 1},    {13, 577, 64}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     for (size_t masked = 0; masked < 4; masked++) check_one(k, shapes[i][0], shapes[i][1], shapes[i][2], masked);
   }

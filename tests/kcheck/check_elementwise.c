@@ -5,10 +5,18 @@
 #include "kcheck.h"
 
 static const char *const unary_names[KP_UNARY_COUNT] = {
-    [KP_RELU] = "relu",       [KP_RELU6] = "relu6",           [KP_HARDSWISH] = "hardswish",
-    [KP_HARDSIGMOID] = "hardsigmoid", [KP_SIGMOID] = "sigmoid", [KP_SILU] = "silu",
-    [KP_GELU] = "gelu",       [KP_GELU_TANH] = "gelu_tanh",   [KP_QUICK_GELU] = "quick_gelu",
-    [KP_TANH] = "tanh",       [KP_EXP] = "exp",               [KP_SQRT] = "sqrt",
+    [KP_RELU] = "relu",
+    [KP_RELU6] = "relu6",
+    [KP_HARDSWISH] = "hardswish",
+    [KP_HARDSIGMOID] = "hardsigmoid",
+    [KP_SIGMOID] = "sigmoid",
+    [KP_SILU] = "silu",
+    [KP_GELU] = "gelu",
+    [KP_GELU_TANH] = "gelu_tanh",
+    [KP_QUICK_GELU] = "quick_gelu",
+    [KP_TANH] = "tanh",
+    [KP_EXP] = "exp",
+    [KP_SQRT] = "sqrt",
 };
 
 static const char *const binary_names[KP_BINARY_COUNT] = {
@@ -114,8 +122,8 @@ static void run_binary(const kp_kernels *kernels, void *args) {
 static void bench_binary(kc *k) {
   const size_t n = 4096;
   kc_case(k, "n %zu", n);
-  binary_args args = {KP_ADD, kc_floats(k, n, KC_UNIFORM), kc_floats(k, n, KC_UNIFORM), kc_floats(k, n, KC_UNIFORM),
-                      1, n};
+  binary_args args = {KP_ADD, kc_floats(k, n, KC_UNIFORM), kc_floats(k, n, KC_UNIFORM), kc_floats(k, n, KC_UNIFORM), 1,
+                      n};
   kc_bench(k, "add", n, 0.0, run_binary, &args);
   args.b_step = 0;
   kc_bench(k, "add, one scalar", n, 0.0, run_binary, &args);

@@ -7,8 +7,8 @@ static uint8_t *random_bytes(kc *k, size_t n, bool extreme) {
   return bytes;
 }
 
-/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, and up to twice as large in
- * all, so that sums are clamped at both ends. */
+/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, and up to twice as
+ * large in all, so that sums are clamped at both ends. */
 static void random_weights(kc *k, int32_t *weights, size_t count, bool wild) {
   for (size_t i = 0; i < count; i++) {
     const int32_t share = (1 << 22) / (int32_t)count;
@@ -21,7 +21,8 @@ static void check_row(kc *k) {
     const size_t channels = (const size_t[]){1, 3, 4}[i % 3], width = kc_random_size(k, 0, 25);
     const size_t stride = kc_random_size(k, 1, 60), source = stride + kc_random_size(k, 0, 60);
     const bool wild = kc_random(k) & 1;
-    kc_case(k, "width %zu, %zu channels, %zu source pixels, up to %zu taps, wild %d", width, channels, source, stride, wild);
+    kc_case(k, "width %zu, %zu channels, %zu source pixels, up to %zu taps, wild %d", width, channels, source, stride,
+            wild);
     const uint8_t *src = random_bytes(k, source * channels, kc_random(k) % 4 == 0);
     int32_t *starts = kc_bytes(k, width * sizeof *starts), *counts = kc_bytes(k, width * sizeof *counts);
     int32_t *weights = kc_bytes(k, width * stride * sizeof *weights);

@@ -93,8 +93,12 @@ static void run_sum_rows(const kp_kernels *kernels, void *args) {
 static void bench_rows(kc *k, const char *label, size_t rows, size_t columns, kc_run run) {
   kc_case(k, "%s", label);
   const size_t n = rows * columns;
-  rows_args args = {kc_floats(k, n, KC_UNIFORM), kc_floats(k, n, KC_UNIFORM), kc_floats(k, columns, KC_UNIFORM),
-                    kc_floats(k, columns, KC_UNIFORM), rows, columns};
+  rows_args args = {kc_floats(k, n, KC_UNIFORM),
+                    kc_floats(k, n, KC_UNIFORM),
+                    kc_floats(k, columns, KC_UNIFORM),
+                    kc_floats(k, columns, KC_UNIFORM),
+                    rows,
+                    columns};
   kc_bench(k, label, n, 0.0, run, &args);
 }
 

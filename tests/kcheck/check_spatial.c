@@ -109,9 +109,13 @@ static void bench_taps(kc *k, const char *label, size_t pixels, size_t tap_count
                        kc_run run) {
   kc_case(k, "%s", label);
   const size_t side = tap_count == 9 ? 3 : 4, width = pixels * (side == 3 ? 1 : 4) + 2;
-  taps_args args = {kc_floats(k, pixels * channels, KC_UNIFORM), kc_bytes(k, pixels * tap_count * sizeof(float *)),
-                    kc_floats(k, tap_count * channels, KC_UNIFORM), kc_floats(k, channels, KC_UNIFORM), pixels,
-                    tap_count, channels};
+  taps_args args = {kc_floats(k, pixels * channels, KC_UNIFORM),
+                    kc_bytes(k, pixels * tap_count * sizeof(float *)),
+                    kc_floats(k, tap_count * channels, KC_UNIFORM),
+                    kc_floats(k, channels, KC_UNIFORM),
+                    pixels,
+                    tap_count,
+                    channels};
   const float *source = kc_floats(k, side * width * channels, KC_UNIFORM);
   for (size_t i = 0; i < pixels * tap_count; i++) {
     const size_t p = i / tap_count, t = i % tap_count, x = p * (side == 3 ? 1 : 4) + t % side;

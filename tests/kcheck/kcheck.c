@@ -18,13 +18,7 @@
 static kc run_state;
 
 static const kc_check *const groups[] = {
-    kc_dispatch,
-    kc_accuracy,
-    kc_elementwise,
-    kc_rows,
-    kc_spatial,
-    kc_attention,
-    kc_picture,
+    kc_dispatch, kc_accuracy, kc_elementwise, kc_rows, kc_spatial, kc_attention, kc_picture,
 };
 
 const kp_kernels *kc_reference(const kc *k) { return &k->reference; }
@@ -94,8 +88,8 @@ static size_t list_levels(uint32_t levels[32]) {
  * of the C library, so printing is safe here. */
 static void report_fault(int signal_number) {
   const kc *k = &run_state;
-  printf("FAIL %s, level %s, %s, seed %" PRIu64 ": access outside a buffer (signal %d)\n", k->slot,
-         kp_isa_name(k->isa), k->shape, k->seed, signal_number);
+  printf("FAIL %s, level %s, %s, seed %" PRIu64 ": access outside a buffer (signal %d)\n", k->slot, kp_isa_name(k->isa),
+         k->shape, k->seed, signal_number);
   fflush(stdout);
   _Exit(1);
 }

@@ -53,9 +53,9 @@ void kc_case(kc *k, const char *format, ...) __attribute__((format(printf, 2, 3)
 void *kc_bytes(kc *k, size_t bytes);
 
 typedef enum kc_fill {
-  KC_UNIFORM,   /* in [-4, 4] */
-  KC_FINITE,    /* any finite float: denormals, zeros of both signs, huge values, with many near 1 between them */
-  KC_ANY        /* KC_FINITE and infinities */
+  KC_UNIFORM, /* in [-4, 4] */
+  KC_FINITE,  /* any finite float: denormals, zeros of both signs, huge values, with many near 1 between them */
+  KC_ANY      /* KC_FINITE and infinities */
 } kc_fill;
 
 float *kc_floats(kc *k, size_t n, kc_fill fill);

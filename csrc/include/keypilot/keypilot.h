@@ -196,9 +196,9 @@ KP_API kp_status kp_session_run(kp_session *session, size_t program, const kp_te
 
 /* What a run of a program at batch n and t text tokens costs. */
 typedef struct kp_program_cost {
-  size_t arena_bytes;  /* tensors and scratch at their peak */
-  uint64_t macs;       /* multiply-accumulates of convolutions, linear layers, matmuls and attention */
-  size_t op_count;     /* operators that run a kernel */
+  size_t arena_bytes; /* tensors and scratch at their peak */
+  uint64_t macs;      /* multiply-accumulates of convolutions, linear layers, matmuls and attention */
+  size_t op_count;    /* operators that run a kernel */
 } kp_program_cost;
 
 KP_API kp_status kp_session_cost(kp_session *session, size_t program, int64_t n, int64_t t, kp_program_cost *cost,
@@ -245,12 +245,12 @@ typedef struct kp_image {
 } kp_image;
 
 typedef struct kp_encoder_info {
-  int32_t image_side;   /* the screen program's input, in pixels */
-  int32_t crop_side;    /* the roi program's input; 0 where regions are pooled from the feature map */
+  int32_t image_side; /* the screen program's input, in pixels */
+  int32_t crop_side;  /* the roi program's input; 0 where regions are pooled from the feature map */
   int32_t mask_height, mask_width;
   int32_t max_tokens;
   int64_t user_count;
-  bool trained;         /* false: seeded weights, for testing the engine */
+  bool trained; /* false: seeded weights, for testing the engine */
 } kp_encoder_info;
 
 /* KP_ERROR_UNSUPPORTED where the model is not an encoder. */
@@ -276,16 +276,16 @@ typedef struct kp_encoding {
   float text[KP_EMBEDDING_SIZE];
   int32_t boxes[KP_REGION_COUNT][4]; /* x0, y0, x1, y1 in the picture's pixels; x1 and y1 exclusive */
   bool roi_valid[KP_REGION_COUNT];   /* false: the mask was empty and the fixed grid's cell was used */
-  const uint8_t *masks; /* (KP_REGION_COUNT, mask_height, mask_width), 0 or 1, in the letterboxed picture;
-                           valid until the session's next call */
+  const uint8_t *masks;              /* (KP_REGION_COUNT, mask_height, mask_width), 0 or 1, in the letterboxed picture;
+                                        valid until the session's next call */
   int32_t token_count;
   uint64_t nanoseconds[KP_STAGE_COUNT];
 } kp_encoding;
 
 /* Encodes a picture and UTF-8 text for a user (0 <= user < user_count). `text` may be NULL where text_size is 0.
  * `tap` may be NULL; it sees every program in turn. */
-KP_API kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size,
-                           int64_t user, kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error);
+KP_API kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
+                           kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error);
 
 #ifdef __cplusplus
 }

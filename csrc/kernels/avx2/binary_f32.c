@@ -3,13 +3,20 @@
 
 KP_SPECIALIZED __m256 apply(kp_binary binary, __m256 x, __m256 y) {
   switch (binary) {
-    case KP_ADD: return _mm256_add_ps(x, y);
-    case KP_SUB: return _mm256_sub_ps(x, y);
-    case KP_MUL: return _mm256_mul_ps(x, y);
-    case KP_DIV: return _mm256_div_ps(x, y);
-    case KP_MIN: return _mm256_min_ps(x, y);
-    case KP_MAX: return _mm256_max_ps(x, y);
-    case KP_BINARY_COUNT: break;
+    case KP_ADD:
+      return _mm256_add_ps(x, y);
+    case KP_SUB:
+      return _mm256_sub_ps(x, y);
+    case KP_MUL:
+      return _mm256_mul_ps(x, y);
+    case KP_DIV:
+      return _mm256_div_ps(x, y);
+    case KP_MIN:
+      return _mm256_min_ps(x, y);
+    case KP_MAX:
+      return _mm256_max_ps(x, y);
+    case KP_BINARY_COUNT:
+      break;
   }
   return x;
 }

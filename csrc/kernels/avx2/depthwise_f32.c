@@ -45,8 +45,8 @@ KP_SPECIALIZED void all_channels(float *dst, const float *const *taps, const flo
   if (c < channels) block(dst, taps, weights, bias, tap_count, channels, c, pixels, 1, channels - c);
 }
 
-void kp_depthwise_f32_avx2(float *dst, const float *const *taps, const float *weights, const float *bias,
-                           size_t pixels, size_t tap_count, size_t channels, kp_act act) {
+void kp_depthwise_f32_avx2(float *dst, const float *const *taps, const float *weights, const float *bias, size_t pixels,
+                           size_t tap_count, size_t channels, kp_act act) {
   size_t p = 0;
   for (; p + PIXELS <= pixels; p += PIXELS) {
     float *block_dst = dst + p * channels;

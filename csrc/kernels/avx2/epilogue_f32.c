@@ -37,18 +37,44 @@ void kp_epilogue_f32_avx2(float *y, size_t y_stride, const float *bias, const fl
                           size_t rows, size_t columns, kp_act act) {
   const epilogue args = {y, y_stride, bias, residual, residual_stride, rows, columns};
   switch (act) {
-    case KP_ACT(KP_RELU): run(&args, KP_ACT(KP_RELU)); break;
-    case KP_ACT(KP_RELU6): run(&args, KP_ACT(KP_RELU6)); break;
-    case KP_ACT(KP_HARDSWISH): run(&args, KP_ACT(KP_HARDSWISH)); break;
-    case KP_ACT(KP_HARDSIGMOID): run(&args, KP_ACT(KP_HARDSIGMOID)); break;
-    case KP_ACT(KP_SIGMOID): run(&args, KP_ACT(KP_SIGMOID)); break;
-    case KP_ACT(KP_SILU): run(&args, KP_ACT(KP_SILU)); break;
-    case KP_ACT(KP_GELU): run(&args, KP_ACT(KP_GELU)); break;
-    case KP_ACT(KP_GELU_TANH): run(&args, KP_ACT(KP_GELU_TANH)); break;
-    case KP_ACT(KP_QUICK_GELU): run(&args, KP_ACT(KP_QUICK_GELU)); break;
-    case KP_ACT(KP_TANH): run(&args, KP_ACT(KP_TANH)); break;
-    case KP_ACT(KP_EXP): run(&args, KP_ACT(KP_EXP)); break;
-    case KP_ACT(KP_SQRT): run(&args, KP_ACT(KP_SQRT)); break;
-    default: run(&args, KP_ACT_NONE); break;
+    case KP_ACT(KP_RELU):
+      run(&args, KP_ACT(KP_RELU));
+      break;
+    case KP_ACT(KP_RELU6):
+      run(&args, KP_ACT(KP_RELU6));
+      break;
+    case KP_ACT(KP_HARDSWISH):
+      run(&args, KP_ACT(KP_HARDSWISH));
+      break;
+    case KP_ACT(KP_HARDSIGMOID):
+      run(&args, KP_ACT(KP_HARDSIGMOID));
+      break;
+    case KP_ACT(KP_SIGMOID):
+      run(&args, KP_ACT(KP_SIGMOID));
+      break;
+    case KP_ACT(KP_SILU):
+      run(&args, KP_ACT(KP_SILU));
+      break;
+    case KP_ACT(KP_GELU):
+      run(&args, KP_ACT(KP_GELU));
+      break;
+    case KP_ACT(KP_GELU_TANH):
+      run(&args, KP_ACT(KP_GELU_TANH));
+      break;
+    case KP_ACT(KP_QUICK_GELU):
+      run(&args, KP_ACT(KP_QUICK_GELU));
+      break;
+    case KP_ACT(KP_TANH):
+      run(&args, KP_ACT(KP_TANH));
+      break;
+    case KP_ACT(KP_EXP):
+      run(&args, KP_ACT(KP_EXP));
+      break;
+    case KP_ACT(KP_SQRT):
+      run(&args, KP_ACT(KP_SQRT));
+      break;
+    default:
+      run(&args, KP_ACT_NONE);
+      break;
   }
 }

@@ -90,8 +90,8 @@ KP_SPECIALIZED void normalize(float *dst, const float *src, const float *gamma, 
     if (high_tail > 0) lanes[r].high = add_square(lanes[r].high, centered(x + 8, high_tail, mean[r]));
   }
   const __m256 variance = _mm256_div_ps(reduce_rows(lanes), count);
-  broadcast_rows(scale, _mm256_div_ps(_mm256_set1_ps(1.0f),
-                                      _mm256_sqrt_ps(_mm256_add_ps(variance, _mm256_set1_ps(eps)))));
+  broadcast_rows(scale,
+                 _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_sqrt_ps(_mm256_add_ps(variance, _mm256_set1_ps(eps)))));
   size_t c = 0;
   for (; c + 8 <= columns; c += 8) {
     finish(dst + c, src + c, gamma ? gamma + c : NULL, beta ? beta + c : NULL, rows, columns, 8, mean, scale);

@@ -57,9 +57,8 @@ KP_SPECIALIZED __m256 kp_exp_bounded_f32_avx2(__m256 x) {
   __m256i n;
   const __m256 p = kp_exp_split_f32_avx2(kp_at_least_f32_avx2(x, KP_EXP_MIN), &n);
   const __m256i half = _mm256_srai_epi32(n, 1);
-  return _mm256_mul_ps(
-      _mm256_mul_ps(_mm256_add_ps(_mm256_set1_ps(1.0f), p), kp_power_of_two_f32_avx2(half)),
-      kp_power_of_two_f32_avx2(_mm256_sub_epi32(n, half)));
+  return _mm256_mul_ps(_mm256_mul_ps(_mm256_add_ps(_mm256_set1_ps(1.0f), p), kp_power_of_two_f32_avx2(half)),
+                       kp_power_of_two_f32_avx2(_mm256_sub_epi32(n, half)));
 }
 
 KP_SPECIALIZED __m256 kp_exp_f32_avx2(__m256 x) { return kp_exp_bounded_f32_avx2(kp_at_most_f32_avx2(x, KP_EXP_MAX)); }
@@ -117,19 +116,32 @@ KP_SPECIALIZED __m256 kp_quick_gelu_f32_avx2(__m256 x) {
 
 KP_SPECIALIZED __m256 kp_apply_unary_f32_avx2(kp_unary unary, __m256 x) {
   switch (unary) {
-    case KP_RELU: return kp_relu_f32_avx2(x);
-    case KP_RELU6: return kp_relu6_f32_avx2(x);
-    case KP_HARDSWISH: return _mm256_mul_ps(x, kp_hardsigmoid_f32_avx2(x));
-    case KP_HARDSIGMOID: return kp_hardsigmoid_f32_avx2(x);
-    case KP_SIGMOID: return kp_sigmoid_f32_avx2(x);
-    case KP_SILU: return _mm256_mul_ps(x, kp_sigmoid_f32_avx2(x));
-    case KP_GELU: return _mm256_mul_ps(x, kp_phi_f32_avx2(x));
-    case KP_GELU_TANH: return kp_gelu_tanh_f32_avx2(x);
-    case KP_QUICK_GELU: return kp_quick_gelu_f32_avx2(x);
-    case KP_TANH: return kp_tanh_f32_avx2(x);
-    case KP_EXP: return kp_exp_f32_avx2(x);
-    case KP_SQRT: return _mm256_sqrt_ps(x);
-    case KP_UNARY_COUNT: break;
+    case KP_RELU:
+      return kp_relu_f32_avx2(x);
+    case KP_RELU6:
+      return kp_relu6_f32_avx2(x);
+    case KP_HARDSWISH:
+      return _mm256_mul_ps(x, kp_hardsigmoid_f32_avx2(x));
+    case KP_HARDSIGMOID:
+      return kp_hardsigmoid_f32_avx2(x);
+    case KP_SIGMOID:
+      return kp_sigmoid_f32_avx2(x);
+    case KP_SILU:
+      return _mm256_mul_ps(x, kp_sigmoid_f32_avx2(x));
+    case KP_GELU:
+      return _mm256_mul_ps(x, kp_phi_f32_avx2(x));
+    case KP_GELU_TANH:
+      return kp_gelu_tanh_f32_avx2(x);
+    case KP_QUICK_GELU:
+      return kp_quick_gelu_f32_avx2(x);
+    case KP_TANH:
+      return kp_tanh_f32_avx2(x);
+    case KP_EXP:
+      return kp_exp_f32_avx2(x);
+    case KP_SQRT:
+      return _mm256_sqrt_ps(x);
+    case KP_UNARY_COUNT:
+      break;
   }
   return x;
 }

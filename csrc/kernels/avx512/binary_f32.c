@@ -3,13 +3,20 @@
 
 KP_SPECIALIZED __m512 apply(kp_binary binary, __m512 x, __m512 y) {
   switch (binary) {
-    case KP_ADD: return _mm512_add_ps(x, y);
-    case KP_SUB: return _mm512_sub_ps(x, y);
-    case KP_MUL: return _mm512_mul_ps(x, y);
-    case KP_DIV: return _mm512_div_ps(x, y);
-    case KP_MIN: return _mm512_min_ps(x, y);
-    case KP_MAX: return _mm512_max_ps(x, y);
-    case KP_BINARY_COUNT: break;
+    case KP_ADD:
+      return _mm512_add_ps(x, y);
+    case KP_SUB:
+      return _mm512_sub_ps(x, y);
+    case KP_MUL:
+      return _mm512_mul_ps(x, y);
+    case KP_DIV:
+      return _mm512_div_ps(x, y);
+    case KP_MIN:
+      return _mm512_min_ps(x, y);
+    case KP_MAX:
+      return _mm512_max_ps(x, y);
+    case KP_BINARY_COUNT:
+      break;
   }
   return x;
 }

@@ -5,10 +5,10 @@
 
 /* The ends of four sums in 16 lanes at once: element 0 of each 128-bit part is a row's. */
 KP_SPECIALIZED __m512 reduce_rows(const __m512 lanes[ROWS]) {
-  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(lanes[0], lanes[1], 0x44),
-                                  _mm512_shuffle_f32x4(lanes[0], lanes[1], 0xee));
-  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(lanes[2], lanes[3], 0x44),
-                                  _mm512_shuffle_f32x4(lanes[2], lanes[3], 0xee));
+  const __m512 ab =
+      _mm512_add_ps(_mm512_shuffle_f32x4(lanes[0], lanes[1], 0x44), _mm512_shuffle_f32x4(lanes[0], lanes[1], 0xee));
+  const __m512 cd =
+      _mm512_add_ps(_mm512_shuffle_f32x4(lanes[2], lanes[3], 0x44), _mm512_shuffle_f32x4(lanes[2], lanes[3], 0xee));
   const __m512 four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
   const __m512 two = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
   return _mm512_add_ps(two, _mm512_permute_ps(two, 0xb1));
@@ -75,8 +75,8 @@ KP_SPECIALIZED void normalize(float *dst, const float *src, const float *gamma, 
     }
   }
   const __m512 variance = _mm512_div_ps(reduce_rows(lanes), count);
-  broadcast_rows(scale, _mm512_div_ps(_mm512_set1_ps(1.0f),
-                                      _mm512_sqrt_ps(_mm512_add_ps(variance, _mm512_set1_ps(eps)))));
+  broadcast_rows(scale,
+                 _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_add_ps(variance, _mm512_set1_ps(eps)))));
   for (size_t c = 0; c < whole; c += 16) {
     const __m512 g = gamma ? _mm512_loadu_ps(gamma + c) : _mm512_setzero_ps();
     const __m512 b = beta ? _mm512_loadu_ps(beta + c) : _mm512_setzero_ps();

@@ -116,19 +116,32 @@ KP_SPECIALIZED __m512 kp_quick_gelu_f32_avx512(__m512 x) {
 
 KP_SPECIALIZED __m512 kp_apply_unary_f32_avx512(kp_unary unary, __m512 x) {
   switch (unary) {
-    case KP_RELU: return kp_relu_f32_avx512(x);
-    case KP_RELU6: return kp_relu6_f32_avx512(x);
-    case KP_HARDSWISH: return _mm512_mul_ps(x, kp_hardsigmoid_f32_avx512(x));
-    case KP_HARDSIGMOID: return kp_hardsigmoid_f32_avx512(x);
-    case KP_SIGMOID: return kp_sigmoid_f32_avx512(x);
-    case KP_SILU: return _mm512_mul_ps(x, kp_sigmoid_f32_avx512(x));
-    case KP_GELU: return _mm512_mul_ps(x, kp_phi_f32_avx512(x));
-    case KP_GELU_TANH: return kp_gelu_tanh_f32_avx512(x);
-    case KP_QUICK_GELU: return kp_quick_gelu_f32_avx512(x);
-    case KP_TANH: return kp_tanh_f32_avx512(x);
-    case KP_EXP: return kp_exp_f32_avx512(x);
-    case KP_SQRT: return _mm512_sqrt_ps(x);
-    case KP_UNARY_COUNT: break;
+    case KP_RELU:
+      return kp_relu_f32_avx512(x);
+    case KP_RELU6:
+      return kp_relu6_f32_avx512(x);
+    case KP_HARDSWISH:
+      return _mm512_mul_ps(x, kp_hardsigmoid_f32_avx512(x));
+    case KP_HARDSIGMOID:
+      return kp_hardsigmoid_f32_avx512(x);
+    case KP_SIGMOID:
+      return kp_sigmoid_f32_avx512(x);
+    case KP_SILU:
+      return _mm512_mul_ps(x, kp_sigmoid_f32_avx512(x));
+    case KP_GELU:
+      return _mm512_mul_ps(x, kp_phi_f32_avx512(x));
+    case KP_GELU_TANH:
+      return kp_gelu_tanh_f32_avx512(x);
+    case KP_QUICK_GELU:
+      return kp_quick_gelu_f32_avx512(x);
+    case KP_TANH:
+      return kp_tanh_f32_avx512(x);
+    case KP_EXP:
+      return kp_exp_f32_avx512(x);
+    case KP_SQRT:
+      return _mm512_sqrt_ps(x);
+    case KP_UNARY_COUNT:
+      break;
   }
   return x;
 }

@@ -20,13 +20,12 @@ KP_SPECIALIZED __m512i fold(__m512i acc, size_t channels) {
 }
 
 /* As many pixels at a time as fit 16 lanes. */
-KP_SPECIALIZED void resize(uint8_t *dst, const uint8_t *src, size_t width, const int32_t *starts,
-                           const int32_t *counts, const int32_t *weights, size_t weight_stride, size_t channels) {
+KP_SPECIALIZED void resize(uint8_t *dst, const uint8_t *src, size_t width, const int32_t *starts, const int32_t *counts,
+                           const int32_t *weights, size_t weight_stride, size_t channels) {
   const size_t pixels = 16 / channels;
   const __m512i ramp = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i thirds = _mm512_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5);
-  const __m512i pixel_of_lane =
-      channels == 1 ? ramp : channels == 3 ? thirds : _mm512_srli_epi32(ramp, 2);
+  const __m512i pixel_of_lane = channels == 1 ? ramp : channels == 3 ? thirds : _mm512_srli_epi32(ramp, 2);
   const __mmask16 stored = (__mmask16)((1u << channels) - 1u);
   for (size_t x = 0; x < width; x++) {
     const uint8_t *first = src + (size_t)starts[x] * channels;

@@ -3,13 +3,20 @@
 
 KP_SPECIALIZED float apply(kp_binary binary, float x, float y) {
   switch (binary) {
-    case KP_ADD: return x + y;
-    case KP_SUB: return x - y;
-    case KP_MUL: return x * y;
-    case KP_DIV: return x / y;
-    case KP_MIN: return x < y ? x : y;
-    case KP_MAX: return x > y ? x : y;
-    case KP_BINARY_COUNT: break;
+    case KP_ADD:
+      return x + y;
+    case KP_SUB:
+      return x - y;
+    case KP_MUL:
+      return x * y;
+    case KP_DIV:
+      return x / y;
+    case KP_MIN:
+      return x < y ? x : y;
+    case KP_MAX:
+      return x > y ? x : y;
+    case KP_BINARY_COUNT:
+      break;
   }
   return x;
 }

@@ -36,17 +36,17 @@ float kp_sum_f32_c(const float *src, size_t n);
 void kp_sum_rows_f32_c(float *dst, const float *src, size_t stride, size_t rows, size_t columns);
 
 void kp_depthwise_f32_c(float *dst, const float *const *taps, const float *weights, const float *bias, size_t pixels,
-                          size_t tap_count, size_t channels, kp_act act);
+                        size_t tap_count, size_t channels, kp_act act);
 void kp_average_pool_f32_c(float *dst, const float *const *taps, size_t pixels, size_t tap_count, size_t channels,
-                             float divisor);
+                           float divisor);
 void kp_max_pool_f32_c(float *dst, const float *const *taps, size_t pixels, size_t tap_count, size_t channels);
 void kp_bilinear_f32_c(float *dst, const float *a, const float *b, const float *e, const float *f, float wx, float wy,
-                         size_t channels);
+                       size_t channels);
 void kp_transpose_32_c(uint32_t *dst, size_t dst_stride, const uint32_t *src, size_t src_stride, size_t rows,
-                         size_t columns);
+                       size_t columns);
 void kp_attention_f32_c(const kp_attention_f32 *args);
 void kp_resize_row_u8_c(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
-                          const int32_t *counts, const int32_t *weights, size_t weight_stride);
+                        const int32_t *counts, const int32_t *weights, size_t weight_stride);
 void kp_resize_column_u8_c(uint8_t *dst, const uint8_t *const *rows, const int32_t *weights, size_t count, size_t n);
 void kp_normalize_u8_f32_c(float *dst, const uint8_t *src, size_t pixels, const float table[3][256]);
 

@@ -109,19 +109,32 @@ static inline float kp_quick_gelu_f32_c(float x) { return x * kp_sigmoid_f32_c(K
 
 static inline float kp_apply_unary_f32_c(kp_unary unary, float x) {
   switch (unary) {
-    case KP_RELU: return kp_relu_f32_c(x);
-    case KP_RELU6: return kp_relu6_f32_c(x);
-    case KP_HARDSWISH: return kp_hardswish_f32_c(x);
-    case KP_HARDSIGMOID: return kp_hardsigmoid_f32_c(x);
-    case KP_SIGMOID: return kp_sigmoid_f32_c(x);
-    case KP_SILU: return kp_silu_f32_c(x);
-    case KP_GELU: return kp_gelu_f32_c(x);
-    case KP_GELU_TANH: return kp_gelu_tanh_f32_c(x);
-    case KP_QUICK_GELU: return kp_quick_gelu_f32_c(x);
-    case KP_TANH: return kp_tanh_f32_c(x);
-    case KP_EXP: return kp_exp_f32_c(x);
-    case KP_SQRT: return sqrtf(x);
-    case KP_UNARY_COUNT: break;
+    case KP_RELU:
+      return kp_relu_f32_c(x);
+    case KP_RELU6:
+      return kp_relu6_f32_c(x);
+    case KP_HARDSWISH:
+      return kp_hardswish_f32_c(x);
+    case KP_HARDSIGMOID:
+      return kp_hardsigmoid_f32_c(x);
+    case KP_SIGMOID:
+      return kp_sigmoid_f32_c(x);
+    case KP_SILU:
+      return kp_silu_f32_c(x);
+    case KP_GELU:
+      return kp_gelu_f32_c(x);
+    case KP_GELU_TANH:
+      return kp_gelu_tanh_f32_c(x);
+    case KP_QUICK_GELU:
+      return kp_quick_gelu_f32_c(x);
+    case KP_TANH:
+      return kp_tanh_f32_c(x);
+    case KP_EXP:
+      return kp_exp_f32_c(x);
+    case KP_SQRT:
+      return sqrtf(x);
+    case KP_UNARY_COUNT:
+      break;
   }
   return x;
 }

@@ -3,13 +3,20 @@
 
 KP_SPECIALIZED float32x4_t apply(kp_binary binary, float32x4_t x, float32x4_t y) {
   switch (binary) {
-    case KP_ADD: return vaddq_f32(x, y);
-    case KP_SUB: return vsubq_f32(x, y);
-    case KP_MUL: return vmulq_f32(x, y);
-    case KP_DIV: return vdivq_f32(x, y);
-    case KP_MIN: return vbslq_f32(vcltq_f32(x, y), x, y);
-    case KP_MAX: return vbslq_f32(vcgtq_f32(x, y), x, y);
-    case KP_BINARY_COUNT: break;
+    case KP_ADD:
+      return vaddq_f32(x, y);
+    case KP_SUB:
+      return vsubq_f32(x, y);
+    case KP_MUL:
+      return vmulq_f32(x, y);
+    case KP_DIV:
+      return vdivq_f32(x, y);
+    case KP_MIN:
+      return vbslq_f32(vcltq_f32(x, y), x, y);
+    case KP_MAX:
+      return vbslq_f32(vcgtq_f32(x, y), x, y);
+    case KP_BINARY_COUNT:
+      break;
   }
   return x;
 }

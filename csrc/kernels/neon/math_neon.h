@@ -111,19 +111,32 @@ KP_SPECIALIZED float32x4_t kp_quick_gelu_f32_neon(float32x4_t x) {
 
 KP_SPECIALIZED float32x4_t kp_apply_unary_f32_neon(kp_unary unary, float32x4_t x) {
   switch (unary) {
-    case KP_RELU: return kp_relu_f32_neon(x);
-    case KP_RELU6: return kp_relu6_f32_neon(x);
-    case KP_HARDSWISH: return vmulq_f32(x, kp_hardsigmoid_f32_neon(x));
-    case KP_HARDSIGMOID: return kp_hardsigmoid_f32_neon(x);
-    case KP_SIGMOID: return kp_sigmoid_f32_neon(x);
-    case KP_SILU: return vmulq_f32(x, kp_sigmoid_f32_neon(x));
-    case KP_GELU: return vmulq_f32(x, kp_phi_f32_neon(x));
-    case KP_GELU_TANH: return kp_gelu_tanh_f32_neon(x);
-    case KP_QUICK_GELU: return kp_quick_gelu_f32_neon(x);
-    case KP_TANH: return kp_tanh_f32_neon(x);
-    case KP_EXP: return kp_exp_f32_neon(x);
-    case KP_SQRT: return vsqrtq_f32(x);
-    case KP_UNARY_COUNT: break;
+    case KP_RELU:
+      return kp_relu_f32_neon(x);
+    case KP_RELU6:
+      return kp_relu6_f32_neon(x);
+    case KP_HARDSWISH:
+      return vmulq_f32(x, kp_hardsigmoid_f32_neon(x));
+    case KP_HARDSIGMOID:
+      return kp_hardsigmoid_f32_neon(x);
+    case KP_SIGMOID:
+      return kp_sigmoid_f32_neon(x);
+    case KP_SILU:
+      return vmulq_f32(x, kp_sigmoid_f32_neon(x));
+    case KP_GELU:
+      return vmulq_f32(x, kp_phi_f32_neon(x));
+    case KP_GELU_TANH:
+      return kp_gelu_tanh_f32_neon(x);
+    case KP_QUICK_GELU:
+      return kp_quick_gelu_f32_neon(x);
+    case KP_TANH:
+      return kp_tanh_f32_neon(x);
+    case KP_EXP:
+      return kp_exp_f32_neon(x);
+    case KP_SQRT:
+      return vsqrtq_f32(x);
+    case KP_UNARY_COUNT:
+      break;
   }
   return x;
 }

@@ -13,8 +13,8 @@ KP_SPECIALIZED int32x4_t add_eight(int32x4_t acc, uint8x8_t pixels, int32x4_t lo
 }
 
 /* Eight pixels at a time, a vector for each channel. */
-KP_SPECIALIZED void resize(uint8_t *dst, const uint8_t *src, size_t width, const int32_t *starts,
-                           const int32_t *counts, const int32_t *weights, size_t weight_stride, size_t channels) {
+KP_SPECIALIZED void resize(uint8_t *dst, const uint8_t *src, size_t width, const int32_t *starts, const int32_t *counts,
+                           const int32_t *weights, size_t weight_stride, size_t channels) {
   for (size_t x = 0; x < width; x++) {
     const uint8_t *first = src + (size_t)starts[x] * channels;
     const int32_t *weight = weights + x * weight_stride;
