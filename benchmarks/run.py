@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--threads 1 2] [--runs 30] [--json F] [--markdown F]
 
-Times every program of `keypilot-base`, the texts at 12 and 64 tokens, and the whole encoder on a drawn screen; prints milliseconds
-(minimum, median) and the ratio PyTorch / KeyPilot of the minima and medians: above 1, KeyPilot is faster.
+Times every program of `keypilot-base`, the texts at 12 and 64 tokens, and the whole encoder on a drawn screen; prints
+milliseconds (minimum, median) and the ratio PyTorch / KeyPilot of the minima and medians: above 1, KeyPilot is faster.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def measure(encoder: KeyPilotEncoder, path: Path, threads: int, runs: int) -> di
 
 def markdown(results: dict[int, dict[str, dict[str, Timing]]], cpu: str) -> str:
     lines = [
-        f"{cpu}; KeyPilot {keypilot.__version__}, PyTorch {torch.__version__}, float32. Milliseconds, minimum (median).",
+        f"{cpu}; KeyPilot {keypilot.__version__}, PyTorch {torch.__version__}, float32. "
+        "Milliseconds, minimum (median).",
         "",
         "| work | threads | KeyPilot | PyTorch eager | ratio of minima | ratio of medians |",
         "|---|---|---|---|---|---|",

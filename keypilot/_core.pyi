@@ -69,9 +69,7 @@ class Session:
     def encode(
         self, image: npt.ArrayLike, text: bytes, user: int, taps: Sequence[bytes] | None = None, /
     ) -> tuple[dict[str, Any], list[tuple[int, int, _Array]]]: ...
-    def cost(
-        self, program: int, n: int, t: int, /
-    ) -> tuple[int, int, tuple[tuple[str, str, int, int], ...]]: ...
+    def cost(self, program: int, n: int, t: int, /) -> tuple[int, int, tuple[tuple[str, str, int, int], ...]]: ...
 
 # For tests, and tools that need no model.
 

@@ -16,7 +16,8 @@ import keypilot
 from keypilot.convert import ProgramSource, compile_programs
 from keypilot.module_names import name_module_outputs
 
-BOUND = 1e-4
+#: The largest difference, as a share of the tensor's largest magnitude.
+BOUND = 1e-5
 
 
 class Functions(nn.Module):
@@ -33,7 +34,9 @@ class Functions(nn.Module):
 class Converted:
     """A module and its model file, read by the oracle and by the C core."""
 
-    def __init__(self, path: Path, module: nn.Module, examples: Mapping[str, torch.Tensor], dynamic: Any = None) -> None:
+    def __init__(
+        self, path: Path, module: nn.Module, examples: Mapping[str, torch.Tensor], dynamic: Any = None
+    ) -> None:
         self.module, self.path = module.eval(), path
         compile_programs({"main": ProgramSource(module, examples, dynamic or {})}, metadata={}, out=path)
         self.oracle = ModelOracle(path)
@@ -73,7 +76,7 @@ def reference(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str
         result = {"output": result}
     elif not isinstance(result, Mapping):
         result = {f"output.{i}": tensor for i, tensor in enumerate(result)}
-    return {**recorded, **{name: tensor.numpy() for name, tensor in result.items()}}
+    return {**recorded, **{name: tensor.detach().numpy() for name, tensor in result.items()}}
 
 
 def run_core(model: keypilot.Model, program: str, arrays: Mapping[str, np.ndarray]) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ class ModelOracle:
         rows = zip(*(get(f"ops.{field}") for field in ("type", "inputs", "output", "attributes")), strict=True)
         for op, indices, output, text in rows:
             operands = [None if i < 0 else values[i] for i in _ints(indices)]
-            result = np.ascontiguousarray(OPERATORS[op](*operands, **_attributes(text, sizes)))
+            result = np.array(OPERATORS[op](*operands, **_attributes(text, sizes)))
             expected = _shape(get("values.shape")[output], sizes)
             assert result.shape == expected, (
                 f"{op} {get('values.name')[output]}: {result.shape}, the file says {expected}"

@@ -14,16 +14,12 @@ from hypothesis.extra import numpy as hnp
 from keypilot.compare.metrics import difference
 from keypilot.compare.report import Report, TensorReport, worst_slice
 
-floats = hnp.arrays(
-    np.float32, hnp.array_shapes(max_dims=4, max_side=6), elements=st.floats(-100, 100, width=32)
-)
+floats = hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=6), elements=st.floats(-100, 100, width=32))
 
 
 def tensor_report(name, reference, actual, bound=1e-4):
     found = difference(reference, actual)
-    return TensorReport(
-        name, "main", reference.shape, found, found.max_rel <= bound, worst_slice(reference, actual)
-    )
+    return TensorReport(name, "main", reference.shape, found, found.max_rel <= bound, worst_slice(reference, actual))
 
 
 def report(*tensors):

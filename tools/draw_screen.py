@@ -1,6 +1,6 @@
 """Draws examples/screen.png: a messenger with a keyboard, the picture that the README encodes.
 
-    python tools/draw_screen.py [OUT.png]
+python tools/draw_screen.py [OUT.png]
 """
 
 from __future__ import annotations

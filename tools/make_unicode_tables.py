@@ -2,9 +2,10 @@
 
     python tools/make_unicode_tables.py
 
-The tokenizer must equal `tokenizers` id for id, and that library's tables come from other Unicode versions than Python's. So its own behaviour is
-asked about every code point: the class that GPT-2's pattern sees, the canonical decomposition, whether a mark is reordered, whether
-a pair composes. Python's `unicodedata` gives the candidates and the combining classes' values.
+The tokenizer must equal `tokenizers` id for id, and that library's tables come from other Unicode versions than
+Python's. So its own behaviour is asked about every code point: the class that GPT-2's pattern sees, the canonical
+decomposition, whether a mark is reordered, whether a pair composes. Python's `unicodedata` gives the candidates and the
+combining classes' values.
 """
 
 from __future__ import annotations

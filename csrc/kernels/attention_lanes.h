@@ -1,173 +1,174 @@
-/* Attention on vectors of 16 lanes, included by one file of each instruction set. Before it is included, that file
- * defines the type `lanes` and, on it, zero, broadcast, load, store, multiply_add (fma: a * b + c), add, mul, max,
- * divide, exp_below_zero, reduce_add and reduce_max, and the constants QUERIES, at most 8, and GROUPS, 1 or 2: the
- * block of scores (QUERIES queries by 16 * GROUPS keys) that lives in registers. The order of operations is that of
- * kernels.h, whatever the block. */
+/* Attention with a query in each of 16 lanes, included by one file of each instruction set. Queries, scores and outputs
+ * are kept transposed, so that every step runs along the lanes and none across them: keys and values are read in place,
+ * as scalars, and no head_dim leaves a lane empty. The order of operations is that of kernels.h, whatever the blocks.
+ *
+ * Before it is included, the file defines
+ *   lanes         16 floats, with zero, broadcast, load, store, multiply_add (fma: a * b + c), add, subtract, multiply,
+ *                 divide, maximum (a > b ? a : b), exp_below_zero and select_equal (a == b ? x : y);
+ *   transpose     its instruction set's transpose_32, on floats;
+ *   ACCUMULATORS  how many lanes, at most 12, the registers hold beside what a step reads. */
 #ifndef KP_KERNELS_ATTENTION_LANES_H
 #define KP_KERNELS_ATTENTION_LANES_H
 
 #include <math.h>
 
-#include "kernels/c/math_c.h"
 #include "kernels/kernels.h"
 #include "kernels/unroll.h"
 
 #define TILE KP_ATTENTION_KEY_TILE
 
-/* Scratch: the keys, each tile transposed to (head_dim, TILE); the values, (keys, depth); the block's outputs,
- * (QUERIES, depth). What is past the last key, or past head_dim, is 0. */
-typedef struct packed {
-  float *keys, *values, *outputs;
-  size_t depth; /* head_dim, rounded up to 16 */
-} packed;
+/* Up to 16 queries: matrices in scratch, a row of 16 queries for each depth or key. */
+typedef struct block {
+  float *queries; /* (head_dim, 16) */
+  float *outputs; /* (head_dim, 16) */
+  float *scores;  /* (keys of a tile, 16): at first the mask, where each query has its own; in the end, probabilities */
+  lanes largest, sum;
+} block;
 
-static packed pack(const kp_attention_f32 *args) {
-  const size_t padded_keys = (args->keys + TILE - 1) / TILE * TILE;
-  packed p = {.keys = args->scratch, .depth = (args->head_dim + 15) / 16 * 16};
-  p.values = p.keys + padded_keys * args->head_dim;
-  p.outputs = p.values + args->keys * p.depth;
-  for (size_t j = 0; j < padded_keys; j++) {
-    float *column = p.keys + j / TILE * TILE * args->head_dim + j % TILE;
-    const float *key = args->k + j * args->k_stride;
-    for (size_t d = 0; d < args->head_dim; d++) {
-      column[d * TILE] = j < args->keys ? key[d] : 0.0f;
-    }
-  }
-  for (size_t j = 0; j < args->keys; j++) {
-    for (size_t d = 0; d < p.depth; d++) {
-      p.values[j * p.depth + d] = d < args->head_dim ? args->v[j * args->v_stride + d] : 0.0f;
-    }
-  }
-  return p;
-}
+/* The keys of a tile. */
+typedef struct tile {
+  const float *keys, *values;
+  const float *shared_mask; /* a mask for all queries, or NULL */
+  bool masked_scores;       /* the scores hold a mask */
+  size_t n;
+} tile;
 
-/* scores[r][j] = scale * (q_r . k_j) for a whole tile. */
-KP_SPECIALIZED void score_tile(const kp_attention_f32 *args, const float *q, const float *tile_keys,
-                               float scores[][TILE], size_t rows) {
+/* scores[j] = q . k_j * scale + mask, for `count` keys from `first` on. Returns the maximum of these and `largest`. */
+KP_SPECIALIZED lanes score(const kp_attention_f32 *args, const block *b, const tile *t, lanes largest, size_t first,
+                           size_t count) {
+  const float *keys = t->keys + first * args->k_stride;
+  lanes acc[ACCUMULATORS];
+  KP_UNROLL
+  for (size_t j = 0; j < count; j++) acc[j] = zero();
+  for (size_t d = 0; d < args->head_dim; d++) {
+    const lanes query = load(b->queries + 16 * d);
+    KP_UNROLL
+    for (size_t j = 0; j < count; j++) acc[j] = multiply_add(query, broadcast(keys[j * args->k_stride + d]), acc[j]);
+  }
   const lanes scale = broadcast(args->scale);
-  for (size_t first = 0; first < TILE; first += 16 * GROUPS) {
-    lanes acc[QUERIES][GROUPS];
-    KP_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-      KP_UNROLL
-      for (size_t g = 0; g < GROUPS; g++) acc[r][g] = zero();
-    }
-    for (size_t d = 0; d < args->head_dim; d++) {
-      lanes key[GROUPS];
-      KP_UNROLL
-      for (size_t g = 0; g < GROUPS; g++) key[g] = load(tile_keys + d * TILE + first + 16 * g);
-      KP_UNROLL
-      for (size_t r = 0; r < rows; r++) {
-        const lanes query = broadcast(q[r * args->q_stride + d]);
-        KP_UNROLL
-        for (size_t g = 0; g < GROUPS; g++) acc[r][g] = multiply_add(query, key[g], acc[r][g]);
-      }
-    }
-    KP_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-      KP_UNROLL
-      for (size_t g = 0; g < GROUPS; g++) store(scores[r] + first + 16 * g, mul(acc[r][g], scale));
-    }
-  }
-}
-
-/* Turns a row of n scores into probabilities relative to the new maximum, and updates the running maximum and sum.
- * Returns the factor for what was accumulated before. */
-static float soften(float scores[TILE], size_t n, float *maximum, float *sum) {
-  for (size_t j = n; j < TILE; j++) scores[j] = -INFINITY;
-  lanes largest = broadcast(-INFINITY);
-  for (size_t j = 0; j < TILE; j += 16) largest = max(largest, load(scores + j));
-  const float tile_maximum = reduce_max(largest);
-  const float next = *maximum > tile_maximum ? *maximum : tile_maximum;
-  if (next == -INFINITY) {
-    for (size_t j = 0; j < TILE; j++) scores[j] = 0.0f;
-    return 1.0f;
-  }
-  const float decay = *maximum == -INFINITY ? 0.0f : kp_exp_f32_c(*maximum - next);
-  const lanes shift = broadcast(-next);
-  lanes total = zero();
-  for (size_t j = 0; j < TILE; j += 16) {
-    const lanes p = exp_below_zero(add(load(scores + j), shift));
-    store(scores + j, p);
-    total = add(total, p);
-  }
-  *sum = fmaf(*sum, decay, reduce_add(total));
-  *maximum = next;
-  return decay;
-}
-
-/* outputs[r] = outputs[r] * decay[r] + p_r v over `groups` vectors of the head from d on. */
-KP_SPECIALIZED void accumulate(const packed *p, const float *values, float scores[][TILE], size_t n, const float *decay,
-                               size_t d, size_t rows, size_t groups) {
-  lanes acc[QUERIES][GROUPS];
   KP_UNROLL
-  for (size_t r = 0; r < rows; r++) {
-    KP_UNROLL
-    for (size_t g = 0; g < groups; g++) {
-      acc[r][g] = mul(load(p->outputs + r * p->depth + d + 16 * g), broadcast(decay[r]));
+  for (size_t j = 0; j < count; j++) {
+    float *to = b->scores + 16 * (first + j);
+    acc[j] = multiply(acc[j], scale);
+    if (t->shared_mask) acc[j] = add(acc[j], broadcast(t->shared_mask[first + j]));
+    if (t->masked_scores) acc[j] = add(acc[j], load(to));
+    largest = maximum(largest, acc[j]);
+    store(to, acc[j]);
+  }
+  return largest;
+}
+
+/* Turns the scores into probabilities relative to `largest`. Returns their sum, by 16 strided sums over the keys. */
+KP_SPECIALIZED lanes soften(const block *b, const tile *t, lanes largest) {
+  lanes partial[16];
+  for (size_t l = 0; l < 16; l++) {
+    partial[l] = zero();
+    for (size_t j = l; j < t->n; j += 16) {
+      const lanes p = exp_below_zero(subtract(load(b->scores + 16 * j), largest));
+      store(b->scores + 16 * j, p);
+      partial[l] = add(partial[l], p);
     }
   }
-  for (size_t j = 0; j < n; j++) {
-    lanes value[GROUPS];
+  for (size_t half = 8; half > 0; half /= 2) {
+    for (size_t l = 0; l < half; l++) partial[l] = add(partial[l], partial[l + half]);
+  }
+  return partial[0];
+}
+
+/* outputs[d] = outputs[d] * decay + p v, for `count` depths from `first` on; unchanged where `largest` is -inf. */
+KP_SPECIALIZED void accumulate(const kp_attention_f32 *args, const block *b, const tile *t, lanes decay, lanes largest,
+                               size_t first, size_t count) {
+  float *outputs = b->outputs + 16 * first;
+  lanes acc[ACCUMULATORS];
+  KP_UNROLL
+  for (size_t d = 0; d < count; d++) acc[d] = multiply(load(outputs + 16 * d), decay);
+  for (size_t j = 0; j < t->n; j++) {
+    const float *value = t->values + j * args->v_stride + first;
+    const lanes p = load(b->scores + 16 * j);
     KP_UNROLL
-    for (size_t g = 0; g < groups; g++) value[g] = load(values + j * p->depth + d + 16 * g);
-    KP_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-      const lanes probability = broadcast(scores[r][j]);
-      KP_UNROLL
-      for (size_t g = 0; g < groups; g++) acc[r][g] = multiply_add(probability, value[g], acc[r][g]);
-    }
+    for (size_t d = 0; d < count; d++) acc[d] = multiply_add(p, broadcast(value[d]), acc[d]);
   }
   KP_UNROLL
-  for (size_t r = 0; r < rows; r++) {
-    KP_UNROLL
-    for (size_t g = 0; g < groups; g++) store(p->outputs + r * p->depth + d + 16 * g, acc[r][g]);
+  for (size_t d = 0; d < count; d++) {
+    store(outputs + 16 * d, select_equal(largest, broadcast(-INFINITY), load(outputs + 16 * d), acc[d]));
   }
 }
 
-KP_SPECIALIZED void attend(const kp_attention_f32 *args, const packed *p, size_t query, size_t rows) {
-  float scores[QUERIES][TILE], maximum[QUERIES], sum[QUERIES], decay[QUERIES];
-  for (size_t r = 0; r < rows; r++) {
-    maximum[r] = -INFINITY;
-    sum[r] = 0.0f;
+/* statement(count) with `count`, from 1 to ACCUMULATORS, as a constant. */
+#define CASE(n, statement)               \
+  case n:                                \
+    if (n <= ACCUMULATORS) statement(n); \
+    break;
+#define WITH_CONSTANT(count, statement)                                                                               \
+  switch (count) {                                                                                                    \
+    CASE(1, statement)                                                                                                \
+    CASE(2, statement) CASE(3, statement) CASE(4, statement) CASE(5, statement) CASE(6, statement) CASE(7, statement) \
+        CASE(8, statement) CASE(9, statement) CASE(10, statement) CASE(11, statement) CASE(12, statement)             \
   }
-  for (size_t i = 0; i < rows * p->depth; i++) p->outputs[i] = 0.0f;
-  const float *q = args->q + query * args->q_stride;
-  for (size_t first = 0; first < args->keys; first += TILE) {
-    const size_t n = args->keys - first < TILE ? args->keys - first : TILE;
-    score_tile(args, q, p->keys + first * args->head_dim, scores, rows);
-    for (size_t r = 0; r < rows; r++) {
-      if (args->mask) {
-        const float *mask = args->mask + (query + r) * args->mask_stride + first;
-        for (size_t j = 0; j < n; j++) scores[r][j] += mask[j];
-      }
-      decay[r] = soften(scores[r], n, &maximum[r], &sum[r]);
-    }
-    const float *values = p->values + first * p->depth;
-    size_t d = 0;
-    for (; d + 16 * GROUPS <= p->depth; d += 16 * GROUPS) {
-      accumulate(p, values, scores, n, decay, d, rows, GROUPS);
-    }
-    if (d < p->depth) accumulate(p, values, scores, n, decay, d, rows, 1);
+
+/* n in as few passes as ACCUMULATORS allow, and all about as large, since a small one waits for its own results. */
+static inline size_t pass_size(size_t n) {
+  const size_t passes = n > 0 ? (n + ACCUMULATORS - 1) / ACCUMULATORS : 1;
+  return (n + passes - 1) / passes;
+}
+
+static void attend_tile(const kp_attention_f32 *args, block *b, const tile *t) {
+  lanes largest = b->largest;
+  const size_t keys = pass_size(t->n);
+  for (size_t j = 0; j < t->n; j += keys) {
+#define SCORE(count) largest = score(args, b, t, largest, j, count)
+    WITH_CONSTANT(t->n - j < keys ? t->n - j : keys, SCORE)
+#undef SCORE
   }
-  for (size_t r = 0; r < rows; r++) {
-    float *row = p->outputs + r * p->depth;
-    for (size_t d = 0; d < p->depth && sum[r] != 0.0f; d += 16) {
-      store(row + d, divide(load(row + d), broadcast(sum[r])));
-    }
-    float *out = args->out + (query + r) * args->out_stride;
-    for (size_t d = 0; d < args->head_dim; d++) out[d] = sum[r] == 0.0f ? 0.0f : row[d];
+  const lanes nothing = broadcast(-INFINITY);
+  const lanes decay = select_equal(b->largest, nothing, zero(), exp_below_zero(subtract(b->largest, largest)));
+  const lanes sum = soften(b, t, largest);
+  b->sum = select_equal(largest, nothing, b->sum, multiply_add(b->sum, decay, sum));
+  b->largest = largest;
+  const size_t depths = pass_size(args->head_dim);
+  for (size_t d = 0; d < args->head_dim; d += depths) {
+#define ACCUMULATE(count) accumulate(args, b, t, decay, largest, d, count)
+    WITH_CONSTANT(args->head_dim - d < depths ? args->head_dim - d : depths, ACCUMULATE)
+#undef ACCUMULATE
   }
 }
 
-static void attend_all(const kp_attention_f32 *args) {
-  const packed p = pack(args);
-  size_t query = 0;
-  for (; query + QUERIES <= args->queries; query += QUERIES) attend(args, &p, query, QUERIES);
-  for (; query + QUERIES / 2 <= args->queries; query += QUERIES / 2) attend(args, &p, query, QUERIES / 2);
-  for (; query < args->queries; query++) attend(args, &p, query, 1);
+static void attend_block(const kp_attention_f32 *args, size_t first, size_t count) {
+  const size_t depth = args->head_dim;
+  block b = {.queries = args->scratch,
+             .outputs = args->scratch + 16 * depth,
+             .scores = args->scratch + 32 * depth,
+             .largest = broadcast(-INFINITY),
+             .sum = zero()};
+  for (size_t d = 0; d < depth; d++) {
+    store(b.queries + 16 * d, zero());
+    store(b.outputs + 16 * d, zero());
+  }
+  transpose(b.queries, 16, args->q + first * args->q_stride, args->q_stride, count, depth);
+  for (size_t key = 0; key < args->keys; key += TILE) {
+    tile t = {.keys = args->k + key * args->k_stride,
+              .values = args->v + key * args->v_stride,
+              .n = args->keys - key < TILE ? args->keys - key : TILE};
+    if (args->mask && args->mask_stride == 0) {
+      t.shared_mask = args->mask + key;
+    } else if (args->mask) {
+      t.masked_scores = true;
+      for (size_t j = 0; count < 16 && j < t.n; j++) store(b.scores + 16 * j, zero());
+      transpose(b.scores, 16, args->mask + first * args->mask_stride + key, args->mask_stride, count, t.n);
+    }
+    attend_tile(args, &b, &t);
+  }
+  for (size_t d = 0; d < depth; d++) {
+    float *o = b.outputs + 16 * d;
+    store(o, select_equal(b.sum, zero(), zero(), divide(load(o), b.sum)));
+  }
+  transpose(args->out + first * args->out_stride, args->out_stride, b.outputs, 16, depth, count);
 }
 
-#undef TILE
+static void attend(const kp_attention_f32 *args) {
+  for (size_t query = 0; query < args->queries; query += 16) {
+    attend_block(args, query, args->queries - query < 16 ? args->queries - query : 16);
+  }
+}
 
 #endif /* KP_KERNELS_ATTENTION_LANES_H */

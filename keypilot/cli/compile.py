@@ -15,7 +15,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "compile",
         help="convert a preset's PyTorch modules to a model file",
-        description="Builds a preset with seeded weights in PyTorch and converts it to a model file. Needs the extra `torch`.",
+        description="Builds a preset with seeded weights in PyTorch and converts it to a model file. "
+        "Needs the extra `torch`.",
     )
     parser.add_argument("preset", metavar="PRESET", help="a preset's name, as keypilot-base")
     parser.add_argument("--out", required=True, type=Path, metavar="M.gguf", help="the model file to write")
@@ -39,5 +40,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"file": str(args.out), "file_bytes": size, "parameters": parameters, "preset": args.preset}))
     else:
-        print(f"{args.out}: {args.preset}, {count(parameters)} parameters, {count(size)} bytes, float32, untrained weights")
+        sizes = f"{count(parameters)} parameters, {count(size)} bytes"
+        print(f"{args.out}: {args.preset}, {sizes}, float32, untrained weights")
     return 0

@@ -29,16 +29,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "parity",
         help="compare every tensor with PyTorch",
-        description="Runs a preset in PyTorch and in the C core on the same pictures and texts, and compares every tensor "
-        "that both have. Needs the extra `torch`. Exit code 1 if a tensor is beyond the bound.",
+        description="Runs a preset in PyTorch and in the C core on the same pictures and texts, and compares every "
+        "tensor that both have. Needs the extra `torch`. Exit code 1 if a tensor is beyond the bound.",
     )
     parser.add_argument("preset", nargs="?", default="keypilot-base", metavar="PRESET", help="default: keypilot-base")
     parser.add_argument(
         "--images", nargs="+", type=Path, metavar="PATH", help="pictures, or folders of them (default: drawn screens)"
     )
-    parser.add_argument("--text", action="append", metavar="T", help="a text; repeat for several (default: a varied few)")
+    parser.add_argument("--text", action="append", metavar="T", help="a text; repeat for several (default: a few)")
     parser.add_argument("--bound", type=float, default=1e-4, metavar="X", help="on max rel, of a tensor's range (1e-4)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="batch sizes of the programs (1)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="programs' batch sizes (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the C core")
     parser.add_argument("--worst", action="store_true", help="sort the table, worst first")

@@ -56,8 +56,8 @@ def page(report: Report) -> str:
 <p>The two-dimensional slice with the largest difference: reference, C core, and their difference (white: none).</p>
 <div class="grid">{worst}</div>
 <h2>Every tensor, in execution order</h2>
-<table><thead><tr><th>tensor</th><th>shape</th><th>max abs</th><th>max rel</th><th>cosine</th><th>SQNR dB</th><th></th></tr>
-</thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th>tensor</th><th>shape</th><th>max abs</th><th>max rel</th><th>cosine</th><th>SQNR dB</th><th></th>
+</tr></thead><tbody>{rows}</tbody></table>
 </body></html>
 """
 

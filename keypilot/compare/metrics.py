@@ -17,8 +17,8 @@ class Difference:
     """Distances of a tensor from its reference.
 
     max_abs : the largest absolute difference.
-    max_rel : `max_abs` divided by the reference's range, its maximum less its minimum (for a constant tensor: by its largest
-        magnitude; for zeros: by 1).
+    max_rel : `max_abs` divided by the reference's range, its maximum less its minimum (for a constant tensor: by its
+        largest magnitude; for zeros: by 1).
     cosine : of the flattened tensors; 1 where both are zero.
     sqnr_db : signal to quantisation noise, ``10 log10(sum r^2 / sum (r - a)^2)``; infinite where equal.
     """

@@ -74,8 +74,8 @@ def encoder_parity(
     """Compares an encoder's model file with its PyTorch modules on pictures and texts.
 
     Each program runs on the reference pipeline's own inputs, singly and in the given batch sizes, so that a
-    difference in one does not reach the next; then the whole pipeline runs in both, and its results are compared as program
-    "pipeline": masks and boxes must be equal, vectors within the bound.
+    difference in one does not reach the next; then the whole pipeline runs in both, and its results are compared as
+    program "pipeline": masks and boxes must be equal, vectors within the bound.
 
     Parameters
     ----------
@@ -97,12 +97,7 @@ def encoder_parity(
             collector.add(PIPELINE, field, getattr(reference, field), getattr(out, field))
         collector.batches += 1
     modules = {name: program.module.eval() for name, program in encoder.programs().items()}
-    jobs = [
-        (name, group)
-        for name in modules
-        for size in batch_sizes
-        for group in _groups(encodings, size)
-    ]
+    jobs = [(name, group) for name in modules for size in batch_sizes for group in _groups(encodings, size)]
     for name, group in _progress(jobs, "programs", progress):
         _compare_program(collector, model, modules[name], name, stack_inputs(name, group))
     return collector.report(f"parity of {encoder.config.name}")
@@ -139,9 +134,7 @@ def _compare_program(collector: _Collector, model: Model, module: nn.Module, pro
     for name, actual in actuals.items():
         if name in references:
             collector.add(program, name, references[name], actual)
-    collector.only_reference.update(
-        dict.fromkeys(f"{program}/{name}" for name in recorded if name not in actuals)
-    )
+    collector.only_reference.update(dict.fromkeys(f"{program}/{name}" for name in recorded if name not in actuals))
     collector.batches += 1
 
 
@@ -193,4 +186,5 @@ def _only_program(model: Model) -> str:
 def _progress(items: Sequence[Any], label: str, shown: bool) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return tqdm(items, desc=label, disable=not shown, leave=False)
+    bar: Iterable[Any] = tqdm(items, desc=label, disable=not shown, leave=False)
+    return bar

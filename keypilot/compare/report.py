@@ -59,7 +59,8 @@ class TensorReport:
 class Report:
     """Every tensor that PyTorch and the C core both have, in execution order.
 
-    only_reference : tensors that PyTorch has and the model file does not keep, since a kernel fuses them, as "program/name".
+    only_reference : tensors that PyTorch has and the model file does not keep, since a kernel fuses them, as
+        "program/name".
     """
 
     tensors: Sequence[TensorReport]

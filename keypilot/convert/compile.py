@@ -51,8 +51,8 @@ def compile(
     ----------
     module : any `torch.nn.Module` with float32 weights on the CPU; it is compiled in eval mode, and left as it was.
     example_inputs : a tensor, a sequence of tensors in forward's order, or a mapping by parameter name. The first
-        axis of
-        each is the batch N, which may be 1 to 4096 when the model runs, whatever it is here. Other axes are fixed.
+        axis of each is the batch N, which may be 1 to 4096 when the model runs, whatever it is here. Other axes are
+        fixed.
     out : where to write the model file. None: a temporary file that is gone when this returns.
     precision : ``"fp32"``.
     dynamic : further axes that may vary, by input, as ``{"input_ids": {1: "T"}}``.
@@ -61,8 +61,7 @@ def compile(
     Returns
     -------
     Model : with one program, ``main``. Its inputs have forward's parameter names; its output is ``output``, or has
-        the keys of the dict
-        that forward returns, or is ``output.0`` and on for a tuple.
+        the keys of the dict that forward returns, or is ``output.0`` and on for a tuple.
 
     Raises
     ------
@@ -95,8 +94,7 @@ def compile_programs(
     Parameters
     ----------
     programs : by name, in the order in which data flows: an input named as an earlier program's output takes that
-        output's memory order.
-        Tuples are taken as `ProgramSource`.
+        output's memory order. Tuples are taken as `ProgramSource`.
     metadata : further keys of the file.
 
     Raises

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,12 @@ MAX_SYMBOL = 4096
 #: confirm them.
 _SAMPLES = ((2, 3), (4, 3), (2, 6), (5, 7), (7, 4), (11, 13))
 
+_EXPORT_ERRORS = (
+    torch._dynamo.exc.UserError,
+    torch._dynamo.exc.InternalTorchDynamoError,
+    torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode,
+)
+
 Dynamic = Mapping[str, Mapping[int, str]]
 
 
@@ -49,6 +56,8 @@ class Exported:
         if isinstance(size, int):
             return Dim(size)
         expression = size.node.expr
+        if not expression.free_symbols <= self.symbols.keys():
+            raise UnsupportedError(f"the size {self._readable(expression)} depends on the tensors' contents")
         if expression not in self._dims:
             self._dims[expression] = self._monomial(expression)
         return self._dims[expression]
@@ -78,23 +87,24 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
     ----------
     module : left as it was: its training flags and gradients are restored.
     example_inputs : a tensor for every parameter of `forward` that has no default; dynamic axes of size 1 are
-        repeated to 2, since
-        torch.export would take 1 for a constant.
+        repeated to 2, since torch.export would take 1 for a constant.
     dynamic : symbols "N" or "T" by axis, by input.
     """
     name = type(module).__name__
     _check_float32(module)
+    _check_symbols(example_inputs, dynamic)
     examples = {
         key: _without_ones(example_inputs[key], dynamic.get(key, {}))
         for key in _parameter_order(module, example_inputs)
     }
     dims = {symbol: torch.export.Dim(symbol, min=1, max=MAX_SYMBOL) for symbol in ("N", "T")}
     shapes = {key: {axis: dims[s] for axis, s in dynamic.get(key, {}).items()} for key in examples}
-    with _frozen(module), name_module_outputs(module, lambda path, x: torch.ops.keypilot.tap(x, path)):
+    with _frozen(module), _quiet(), name_module_outputs(module, lambda path, x: torch.ops.keypilot.tap(x, path)):
         try:
             program = torch.export.export(module, (), examples, dynamic_shapes=shapes, strict=False)
-        except (torch._dynamo.exc.UserError, torch._dynamo.exc.InternalTorchDynamoError) as error:
-            raise UnsupportedError(f"{name}: torch.export failed: {error}") from error
+        except _EXPORT_ERRORS as error:
+            reason = str(error).strip().split("\n\n")[0]  # then comes advice on PyTorch's logs
+            raise UnsupportedError(f"{name}: torch.export failed: {reason}") from error
         program = _decomposed(program.run_decompositions({}))
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     symbols = {}
@@ -107,7 +117,7 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
 
 def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Writes operators without a lowering in terms of simpler ones, as PyTorch defines them, where it does."""
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     while True:
         unknown = {target for target in _computing(program) if str(target) not in LOWERINGS and target in table}
         if not unknown:
@@ -144,12 +154,31 @@ def bind_inputs(module: nn.Module, inputs: Any) -> dict[str, torch.Tensor]:
 
 def _parameter_order(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[str]:
     parameters = inspect.signature(module.forward).parameters
-    unknown = [name for name in inputs if name not in parameters]
-    if unknown:
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    if not set(needed) <= inputs.keys() <= parameters.keys():
         raise ArgumentError(
-            f"example_inputs: {type(module).__name__}.forward takes {', '.join(parameters)}, got {', '.join(unknown)}"
+            f"example_inputs: {type(module).__name__}.forward takes {', '.join(parameters)}, got {', '.join(inputs)}"
         )
     return [name for name in parameters if name in inputs]
+
+
+def _check_symbols(inputs: Mapping[str, torch.Tensor], dynamic: Dynamic) -> None:
+    """Symbols are N and T, of inputs that there are, and each has one size."""
+    sizes: dict[str, tuple[str, int]] = {}
+    for key, axes in dynamic.items():
+        if key not in inputs:
+            raise ArgumentError(f"dynamic: expected names of inputs ({', '.join(inputs)}), got {key!r}")
+        for axis, symbol in axes.items():
+            if symbol not in ("N", "T"):
+                raise ArgumentError(f"dynamic[{key!r}]: expected the symbols 'N' or 'T', got {symbol!r}")
+            shape = tuple(inputs[key].shape)
+            if not 0 <= axis < len(shape):
+                raise ArgumentError(f"dynamic: {key!r}, of shape {shape}, has no axis {axis}")
+            other, size = sizes.setdefault(symbol, (key, shape[axis]))
+            if size != shape[axis]:
+                raise ArgumentError(
+                    f"example_inputs: {symbol} is {size} in {other!r} and {shape[axis]} in {key!r}; expected one size"
+                )
 
 
 def _power_of_two(doubled: int, value: int) -> int:
@@ -170,11 +199,17 @@ def _check_float32(module: nn.Module) -> None:
 
 def _without_ones(tensor: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
     for axis in axes:
-        if not 0 <= axis < tensor.ndim:
-            raise ArgumentError(f"dynamic: an input of shape {tuple(tensor.shape)} has no axis {axis}")
         if tensor.shape[axis] == 1:
             tensor = torch.cat([tensor, tensor], dim=axis)
     return tensor
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PyTorch's warning of its own use of a name that it deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield
 
 
 @contextlib.contextmanager

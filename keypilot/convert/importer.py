@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from keypilot.convert import constants
-from keypilot.convert.aten import LOWERINGS
+from keypilot.convert.aten import LOWERINGS, public_names
 from keypilot.convert.export import TAP, Exported
 from keypilot.convert.graph import Array, Dim, Node, Port, Program, Shape, Value, as_shape, inverse
 from keypilot.convert.views import Expand, Permute, Reshape, Slice, View
@@ -162,6 +162,8 @@ class Builder:
     def _input(self, node: torch.fx.Node, name: str) -> Value:
         self.operator = f"input {name!r}"
         self._describe(node)
+        if node.meta["val"].dtype is torch.float64:
+            raise self.unsupported("a tensor of torch.float64; expected torch.float32")
         value = Value(name, self.shape, self.dtypes[0])
         self.program.inputs.append(Port(name, value))
         return value
@@ -228,10 +230,9 @@ class Builder:
     def _lowered(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         lowering = LOWERINGS.get(self.operator)
         if lowering is None:
-            known = ", ".join(sorted({name.split(".")[1] for name in LOWERINGS}))
             raise self.unsupported(
                 "no counterpart among KeyPilot's operators. Write it with those that have one, or compile the module "
-                f"without that part and run the part in Python. Supported: {known}"
+                f"without that part and run the part in Python. Supported: {', '.join(public_names())}"
             )
         results = node.meta["val"]
         if any(

@@ -18,16 +18,14 @@ def _mobilevit_xxs(width: float) -> Any:
     """
     import_timm()
     from timm.layers.helpers import make_divisible
-    from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
+    from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
     def scaled(channels: int) -> int:
         return int(make_divisible(channels * width, 8))
 
     def inverted_residual(depth: int, channels: int, stride: int) -> Any:
         kwargs = {"bottle_in": True, "linear_out": True}
-        return ByoBlockCfg(
-            type="bottle", d=depth, c=scaled(channels), s=stride, gs=1, br=2.0, block_kwargs=kwargs
-        )
+        return ByoBlockCfg(type="bottle", d=depth, c=scaled(channels), s=stride, gs=1, br=2.0, block_kwargs=kwargs)
 
     def mobilevit(channels: int, transformer_dim: int, depth: int) -> Any:
         kwargs = {"transformer_dim": scaled(transformer_dim), "transformer_depth": depth, "patch_size": 2}
@@ -101,8 +99,8 @@ def build_backbone(name: str) -> ByobBackbone:
 class FeaturePyramid(nn.Module):
     """A light feature pyramid (Lin et al. 2017, arXiv:1612.03144) with a single output at stride 4.
 
-    A 1x1 lateral brings each map to `out_channels`; coarser maps are upsampled (nearest) and added to finer ones; one depthwise
-    3x3 smooths the sum.
+    A 1x1 lateral brings each map to `out_channels`; coarser maps are upsampled (nearest) and added to finer ones; one
+    depthwise 3x3 smooths the sum.
 
     Input: four maps (N, C_i, H / s, W / s) for s = 4, 8, 16, 32. Output: (N, out_channels, H / 4, W / 4).
     """

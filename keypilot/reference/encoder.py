@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -103,11 +105,11 @@ class Program(NamedTuple):
 
     module: nn.Module
     example_inputs: dict[str, torch.Tensor]
-    dynamic: dict[str, dict[int, str]] = {}
+    dynamic: Mapping[str, Mapping[int, str]] = MappingProxyType({})
 
 
 class ScreenProgram(nn.Module):
-    """image (N, 3, side, side) -> image_embedding (N, 256), mask_logits (N, 4, S, S), features (N, C, S, S) as configured."""
+    """image (N, 3, side, side) -> image_embedding (N, 256), and as configured mask_logits (N, 4, S, S), features."""
 
     def __init__(self, encoder: KeyPilotEncoder) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from keypilot.reference.config import EMBEDDING_SIZE, REGIONS
+from keypilot.reference.timm_shim import import_timm
 
 #: [CLS] [IMG] [ROI1] [ROI2] [ROI3] [ROI4] [SEP] [TXT] [P]
 TOKENS = 5 + len(REGIONS)
@@ -15,7 +16,8 @@ class GatedBertLayer(nn.Module):
     """`transformers`' post-LN BertLayer with a gate on each residual branch.
 
     The attention over all tokens, which is where image, regions, text and user meet, passes a gate before it is
-    added: ``x = LN(x + sigmoid(W x + b) * attention(x))``, per token and channel, and the feed-forward branch passes a second one.
+    added: ``x = LN(x + sigmoid(W x + b) * attention(x))``, per token and channel, and the feed-forward branch passes a
+    second one.
     Gates open (1), it equals BertLayer. They start nearly open: W = 0, b = 4.
 
     Input and output: (N, tokens, 256).
@@ -23,6 +25,7 @@ class GatedBertLayer(nn.Module):
 
     def __init__(self, num_heads: int = 8, intermediate_size: int = 1024) -> None:
         super().__init__()
+        import_timm()  # transformers imports torchvision as well
         from transformers import BertConfig
         from transformers.models.bert.modeling_bert import BertLayer
 
@@ -31,7 +34,7 @@ class GatedBertLayer(nn.Module):
                 hidden_size=EMBEDDING_SIZE,
                 num_attention_heads=num_heads,
                 intermediate_size=intermediate_size,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # type: ignore[call-arg]  # taken by every config's base class
             )
         )
         self.attention_gate = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
@@ -63,9 +66,7 @@ class Fusion(nn.Module):
         self.norm = nn.LayerNorm(EMBEDDING_SIZE)
         self.transformer = GatedBertLayer()
 
-    def forward(
-        self, image: torch.Tensor, rois: torch.Tensor, text: torch.Tensor, user: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, rois: torch.Tensor, text: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         batch = image.shape[0]
         tokens = torch.cat(
             [

@@ -18,9 +18,7 @@ class Projection(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, self.hidden), nn.GELU(), nn.Linear(self.hidden, EMBEDDING_SIZE)
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, self.hidden), nn.GELU(), nn.Linear(self.hidden, EMBEDDING_SIZE))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.mlp(features.mean((2, 3)))

@@ -50,9 +50,7 @@ def letterbox_fit(width: int, height: int, side: int) -> Letterbox:
     return Letterbox((side - scaled_width) // 2, (side - scaled_height) // 2, scaled_width, scaled_height)
 
 
-def letterbox(
-    rgb: npt.NDArray[np.uint8], box: Sequence[int], side: int, pad: Sequence[int]
-) -> npt.NDArray[np.uint8]:
+def letterbox(rgb: npt.NDArray[np.uint8], box: Sequence[int], side: int, pad: Sequence[int]) -> npt.NDArray[np.uint8]:
     """The rectangle `box` (x0, y0, x1, y1) of a picture, scaled into a square with margins of colour `pad`.
 
     Returns uint8 (side, side, 3).

@@ -28,8 +28,8 @@ PRESETS: dict[str, EncoderConfig] = {
 def build(name: str, *, seed: int = 0) -> KeyPilotEncoder:
     """The preset with seeded, untrained weights, in eval mode.
 
-    BatchNorm's running statistics are those of drawn screens, so that activations have the scales of a trained network's, and the
-    mask logits are shifted so that each region covers about a third of such a screen.
+    BatchNorm's running statistics are those of drawn screens, so that activations have the scales of a trained
+    network's, and the mask logits are shifted so that each region covers about a third of such a screen.
 
     Raises
     ------
@@ -59,8 +59,11 @@ def drawn_screens(count: int, side: int, *, seed: int) -> npt.NDArray[np.uint8]:
     screens = np.empty((count, side, side, 3), np.uint8)
     for screen in screens:
         dark = rng.random() < 0.5
-        paper, ink = (rng.integers(0, 60, 3), rng.integers(180, 256, 3)) if dark else (
-            rng.integers(200, 256, 3), rng.integers(0, 90, 3))
+        paper, ink = (
+            (rng.integers(0, 60, 3), rng.integers(180, 256, 3))
+            if dark
+            else (rng.integers(200, 256, 3), rng.integers(0, 90, 3))
+        )
         accent = rng.integers(0, 256, 3)
         screen[:] = paper
         left, right = (int(x * side) for x in (rng.uniform(0.0, 0.27), rng.uniform(0.73, 1.0)))

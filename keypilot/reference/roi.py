@@ -9,7 +9,7 @@ from keypilot.reference.config import EMBEDDING_SIZE, REGIONS
 
 
 class SamLite(nn.Module):
-    """Four masks from four learned prompts, after SAM's mask decoder (Kirillov et al. 2023, arXiv:2304.02643), at ~0.6M parameters.
+    """Four masks from four learned prompts, after SAM's mask decoder (Kirillov et al. 2023, arXiv:2304.02643).
 
     The prompts cross-attend once to the feature map, average-pooled to a sixteenth of the screenshot's side; each
     then gives the weights of a linear classifier over the pixels of a depthwise-separable decoder at a quarter of it.
@@ -39,9 +39,7 @@ class SamLite(nn.Module):
             nn.Conv2d(channels, self.pixel_channels, 1, bias=False),
             nn.BatchNorm2d(self.pixel_channels),
             nn.SiLU(),
-            nn.Conv2d(
-                self.pixel_channels, self.pixel_channels, 3, padding=1, groups=self.pixel_channels, bias=False
-            ),
+            nn.Conv2d(self.pixel_channels, self.pixel_channels, 3, padding=1, groups=self.pixel_channels, bias=False),
             nn.BatchNorm2d(self.pixel_channels),
             nn.SiLU(),
             nn.Conv2d(self.pixel_channels, self.pixel_channels, 1),
@@ -51,7 +49,7 @@ class SamLite(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, len(REGIONS), 1))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = features.shape
+        batch, _, height, width = features.shape
         tokens = nn.functional.avg_pool2d(features, self.pool).flatten(2).transpose(1, 2)
         tokens = self.token_norm(tokens + self.position)  # (N, tokens, channels)
         prompts = self.prompts.expand(batch, -1, -1)

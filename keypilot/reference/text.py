@@ -1,4 +1,4 @@
-"""The embedding of the text being typed: `transformers`' RoBERTa (Liu et al. 2019, arXiv:1907.11692), two layers of 312."""
+"""The embedding of the text being typed: `transformers`' RoBERTa (Liu et al. 2019, arXiv:1907.11692)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from keypilot.reference.config import EMBEDDING_SIZE, TextConfig
+from keypilot.reference.timm_shim import import_timm
 
 #: RoBERTa counts positions from padding_idx + 1.
 POSITION_OFFSET = 2
@@ -14,12 +15,13 @@ POSITION_OFFSET = 2
 class TextEncoder(nn.Module):
     """Token ids to an embedding, read at the first token.
 
-    Inputs: input_ids, position_ids, attention_mask, each integer (N, T); position_ids count from `POSITION_OFFSET`; the mask is
-    1 where there is a token. Output: (N, 256).
+    Inputs: input_ids, position_ids, attention_mask, each integer (N, T); position_ids count from `POSITION_OFFSET`; the
+    mask is 1 where there is a token. Output: (N, 256).
     """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
+        import_timm()  # transformers imports torchvision as well
         from transformers import RobertaConfig, RobertaModel
 
         self.roberta = RobertaModel(
@@ -32,7 +34,6 @@ class TextEncoder(nn.Module):
                 max_position_embeddings=config.max_tokens + POSITION_OFFSET,
                 type_vocab_size=1,
                 layer_norm_eps=1e-5,
-                attn_implementation="sdpa",
             ),
             add_pooling_layer=False,
         )

@@ -193,9 +193,7 @@ def text(rng: np.random.Generator) -> Program:
     ids = p.input("input_ids", "N,T", "i32")
     mask = p.input("attention_mask", "N,T", "i32")
     embedded = p.op("embedding", [weight("embed.weight", 11, 8), ids], "embed", "N,T,8")
-    normed = p.op(
-        "layer_norm", [embedded, weight("norm.weight", 8), weight("norm.bias", 8)], "norm", "N,T,8", eps=1e-5
-    )
+    normed = p.op("layer_norm", [embedded, weight("norm.weight", 8), weight("norm.bias", 8)], "norm", "N,T,8", eps=1e-5)
     qkv = p.op("linear", [normed, weight("qkv.weight", 24, 8), weight("qkv.bias", 24)], "qkv", "N,T,24")
     allowed = p.op("cast", [mask], "allowed", "N,T", "bool", to="bool")
     wide = p.op("alias", [allowed], "wide", "N,1,1,T", "bool", shape="N,1,1,T")

@@ -31,11 +31,15 @@ static void check_one(kc *k, size_t queries, size_t keys, size_t head_dim, size_
                            .head_dim = head_dim,
                            .scale = kc_random_float(k, 0.05f, 1.0f),
                            .scratch = scratch(k, keys, head_dim)};
-  if (masked > 0) { /* 1: one row for all; 2: a row each; 3: the first query attends to nothing */
+  if (masked > 0) { /* 1: one row for all; 2: a row each; 3: the first query attends to nothing; 4: each to a stretch */
     const size_t mask_rows = masked == 1 ? 1 : queries;
     float *mask = kc_floats(k, mask_rows * keys, KC_UNIFORM);
-    for (size_t i = 0; i < mask_rows * keys; i++) {
-      if (kc_random(k) & 1 || (masked == 3 && i < keys)) mask[i] = -INFINITY;
+    for (size_t r = 0; r < mask_rows; r++) {
+      const size_t first = kc_random_size(k, 0, keys), last = kc_random_size(k, first, keys);
+      for (size_t j = 0; j < keys; j++) {
+        const bool hidden = masked == 4 ? j < first || j >= last : (kc_random(k) & 1) || (masked == 3 && r == 0);
+        if (hidden) mask[r * keys + j] = -INFINITY;
+      }
     }
     args.mask = mask;
     args.mask_stride = masked == 1 ? 0 : keys;
@@ -56,10 +60,10 @@ static void check_attention(kc *k) {
                                      {4, 4, 18},     {64, 64, 26}, {9, 9, 32},   {4, 256, 32},
                                      {2, 2, 26},     {1, 1, 1},    {13, 577, 64}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-    for (size_t masked = 0; masked < 4; masked++) check_one(k, shapes[i][0], shapes[i][1], shapes[i][2], masked);
+    for (size_t masked = 0; masked < 5; masked++) check_one(k, shapes[i][0], shapes[i][1], shapes[i][2], masked);
   }
   for (size_t i = 0; i < 60; i++) {
-    check_one(k, kc_random_size(k, 0, 20), kc_random_size(k, 1, 150), kc_random_size(k, 1, 70), kc_random(k) % 4);
+    check_one(k, kc_random_size(k, 0, 40), kc_random_size(k, 1, 200), kc_random_size(k, 0, 70), kc_random(k) % 5);
   }
 }
 
@@ -86,7 +90,9 @@ static void bench_shape(kc *k, const char *label, size_t queries, size_t keys, s
 static void bench_attention(kc *k) {
   bench_shape(k, "256 queries, 256 keys of 12", 256, 256, 12);
   bench_shape(k, "64 queries, 64 keys of 26", 64, 64, 26);
+  bench_shape(k, "16 queries, 16 keys of 18", 16, 16, 18);
   bench_shape(k, "4 queries, 256 keys of 32", 4, 256, 32);
+  bench_shape(k, "577 queries, 577 keys of 64", 577, 577, 64);
 }
 
 const kc_check kc_attention[] = {

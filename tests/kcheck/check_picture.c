@@ -109,9 +109,27 @@ static void bench_column(kc *k) {
   kc_bench(k, "20 rows of 3240 bytes", 3240 * BENCH_TAPS, 0, run_column, &args);
 }
 
+typedef struct normalize_args {
+  float *dst;
+  const uint8_t *src;
+  float table[3][256];
+} normalize_args;
+
+static void run_normalize(const kp_kernels *kernels, void *args) {
+  const normalize_args *a = args;
+  kernels->normalize_u8_f32(a->dst, a->src, 256, a->table);
+}
+
+static void bench_normalize(kc *k) {
+  kc_case(k, "256 pixels");
+  normalize_args args = {.dst = kc_floats(k, 3 * 256, KC_UNIFORM), .src = random_bytes(k, 3 * 256, false)};
+  kc_fill_floats(k, args.table[0], 3 * 256, KC_UNIFORM);
+  kc_bench(k, "256 pixels", 3 * 256, 0, run_normalize, &args);
+}
+
 const kc_check kc_picture[] = {
     {"resize_row_u8", check_row, bench_row},
     {"resize_column_u8", check_column, bench_column},
-    {"normalize_u8_f32", check_normalize, NULL},
+    {"normalize_u8_f32", check_normalize, bench_normalize},
     {0},
 };

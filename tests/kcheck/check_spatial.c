@@ -104,6 +104,11 @@ static void run_average_pool(const kp_kernels *kernels, void *args) {
   kernels->average_pool_f32(a->dst, a->taps, a->pixels, a->tap_count, a->channels, (float)a->tap_count);
 }
 
+static void run_max_pool(const kp_kernels *kernels, void *args) {
+  const taps_args *a = args;
+  kernels->max_pool_f32(a->dst, a->taps, a->pixels, a->tap_count, a->channels);
+}
+
 /* A 3 x 3 window, or 4 x 4 blocks, over a row of `pixels`. */
 static void bench_taps(kc *k, const char *label, size_t pixels, size_t tap_count, size_t channels, double flops,
                        kc_run run) {
@@ -131,6 +136,25 @@ static void bench_depthwise(kc *k) {
 
 static void bench_average_pool(kc *k) { bench_taps(k, "4x4, 16 pixels of 192", 16, 16, 192, 0, run_average_pool); }
 
+static void bench_max_pool(kc *k) { bench_taps(k, "3x3, 64 pixels of 192", 64, 9, 192, 0, run_max_pool); }
+
+typedef struct bilinear_args {
+  float *dst;
+  const float *corners[4];
+} bilinear_args;
+
+static void run_bilinear(const kp_kernels *kernels, void *args) {
+  const bilinear_args *a = args;
+  kernels->bilinear_f32(a->dst, a->corners[0], a->corners[1], a->corners[2], a->corners[3], 0.25f, 0.75f, 192);
+}
+
+static void bench_bilinear(kc *k) {
+  kc_case(k, "192 channels");
+  bilinear_args args = {.dst = kc_floats(k, 192, KC_UNIFORM)};
+  for (size_t i = 0; i < 4; i++) args.corners[i] = kc_floats(k, 192, KC_UNIFORM);
+  kc_bench(k, "192 channels", 192, 0, run_bilinear, &args);
+}
+
 typedef struct transpose_args {
   uint32_t *dst;
   const uint32_t *src;
@@ -149,10 +173,7 @@ static void bench_transpose(kc *k) {
 }
 
 const kc_check kc_spatial[] = {
-    {"depthwise_f32", check_depthwise, bench_depthwise},
-    {"average_pool_f32", check_average_pool, bench_average_pool},
-    {"max_pool_f32", check_max_pool, NULL},
-    {"bilinear_f32", check_bilinear, NULL},
-    {"transpose_32", check_transpose, bench_transpose},
-    {0},
+    {"depthwise_f32", check_depthwise, bench_depthwise}, {"average_pool_f32", check_average_pool, bench_average_pool},
+    {"max_pool_f32", check_max_pool, bench_max_pool},    {"bilinear_f32", check_bilinear, bench_bilinear},
+    {"transpose_32", check_transpose, bench_transpose},  {0},
 };

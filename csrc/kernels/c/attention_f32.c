@@ -91,10 +91,8 @@ void kp_attention_f32_c(const kp_attention_f32 *args) {
   }
 }
 
-/* What attention_lanes.h takes: keys and values packed, and the outputs of at most 8 queries. The scalar kernel takes
+/* What attention_lanes.h takes: 16 queries, their outputs, and their scores for a tile. The scalar kernel takes
  * none. */
 size_t kp_attention_f32_scratch(size_t keys, size_t head_dim) {
-  const size_t padded_keys = (keys + TILE - 1) / TILE * TILE;
-  const size_t depth = (head_dim + 15) / 16 * 16;
-  return padded_keys * head_dim + (keys + 8) * depth;
+  return 16 * (2 * head_dim + (keys < TILE ? keys : TILE));
 }

@@ -1,8 +1,7 @@
 #include "kernels/neon/kernels_neon.h"
 #include "kernels/neon/math_neon.h"
 
-#define QUERIES 4
-#define GROUPS 1
+#define ACCUMULATORS 5
 
 typedef struct lanes {
   float32x4_t part[4];
@@ -30,14 +29,19 @@ KP_SPECIALIZED lanes add(lanes a, lanes b) {
   for (size_t i = 0; i < 4; i++) a.part[i] = vaddq_f32(a.part[i], b.part[i]);
   return a;
 }
-KP_SPECIALIZED lanes mul(lanes a, lanes b) {
+KP_SPECIALIZED lanes subtract(lanes a, lanes b) {
+  KP_UNROLL
+  for (size_t i = 0; i < 4; i++) a.part[i] = vsubq_f32(a.part[i], b.part[i]);
+  return a;
+}
+KP_SPECIALIZED lanes multiply(lanes a, lanes b) {
   KP_UNROLL
   for (size_t i = 0; i < 4; i++) a.part[i] = vmulq_f32(a.part[i], b.part[i]);
   return a;
 }
-KP_SPECIALIZED lanes max(lanes a, lanes b) {
+KP_SPECIALIZED lanes maximum(lanes a, lanes b) {
   KP_UNROLL
-  for (size_t i = 0; i < 4; i++) a.part[i] = vmaxq_f32(a.part[i], b.part[i]);
+  for (size_t i = 0; i < 4; i++) a.part[i] = vbslq_f32(vcgtq_f32(a.part[i], b.part[i]), a.part[i], b.part[i]);
   return a;
 }
 KP_SPECIALIZED lanes divide(lanes a, lanes b) {
@@ -50,9 +54,17 @@ KP_SPECIALIZED lanes exp_below_zero(lanes x) {
   for (size_t i = 0; i < 4; i++) x.part[i] = kp_exp_bounded_f32_neon(x.part[i]);
   return x;
 }
-KP_SPECIALIZED float reduce_add(lanes x) { return kp_reduce_add_f32_neon(x.part); }
-KP_SPECIALIZED float reduce_max(lanes x) { return kp_reduce_max_f32_neon(x.part); }
+KP_SPECIALIZED lanes select_equal(lanes a, lanes b, lanes x, lanes y) {
+  KP_UNROLL
+  for (size_t i = 0; i < 4; i++) y.part[i] = vbslq_f32(vceqq_f32(a.part[i], b.part[i]), x.part[i], y.part[i]);
+  return y;
+}
+KP_SPECIALIZED void transpose(float *dst, size_t dst_stride, const float *src, size_t src_stride, size_t rows,
+                              size_t columns) {
+  kp_transpose_32_neon((uint32_t *)(void *)dst, dst_stride, (const uint32_t *)(const void *)src, src_stride, rows,
+                       columns);
+}
 
 #include "kernels/attention_lanes.h"
 
-void kp_attention_f32_neon(const kp_attention_f32 *args) { attend_all(args); }
+void kp_attention_f32_neon(const kp_attention_f32 *args) { attend(args); }

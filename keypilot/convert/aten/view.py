@@ -133,9 +133,7 @@ def cat(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
 
 
 @lowers("slice_scatter.default")
-def slice_scatter(
-    b: Builder, x: Value, part: Value, dim: int, start: int | Dim | None, _end: Any, step: int
-) -> Value:
+def slice_scatter(b: Builder, x: Value, part: Value, dim: int, start: int | Dim | None, _end: Any, step: int) -> Value:
     """What an assignment to a slice is without writing in place: x around the new part."""
     if step != 1:
         raise b.unsupported(f"an assignment to a slice with a step of {step}")

@@ -15,6 +15,7 @@ from keypilot.convert.passes.layout import assign_layout
 from keypilot.convert.passes.matmul import constant_matmul_to_linear
 from keypilot.convert.passes.names import name_values
 from keypilot.convert.passes.peepholes import apply_peepholes
+from keypilot.convert.passes.reshapes import delay_reshapes
 from keypilot.convert.passes.strides import lower_views
 
 PASSES: tuple[Callable[[Program], None], ...] = (
@@ -22,6 +23,7 @@ PASSES: tuple[Callable[[Program], None], ...] = (
     merge_common,
     constant_matmul_to_linear,
     apply_peepholes,
+    delay_reshapes,
     fold_affine,
     find_attention,
     drop_expansions,
