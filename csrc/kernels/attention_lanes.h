@@ -99,12 +99,23 @@ KP_SPECIALIZED void accumulate(const kp_attention_f32 *args, const block *b, con
   case n:                                \
     if (n <= ACCUMULATORS) statement(n); \
     break;
-#define WITH_CONSTANT(count, statement)                                                                               \
-  switch (count) {                                                                                                    \
-    CASE(1, statement)                                                                                                \
-    CASE(2, statement) CASE(3, statement) CASE(4, statement) CASE(5, statement) CASE(6, statement) CASE(7, statement) \
-        CASE(8, statement) CASE(9, statement) CASE(10, statement) CASE(11, statement) CASE(12, statement)             \
+/* clang-format off */
+#define WITH_CONSTANT(count, statement) \
+  switch (count) { \
+    CASE(1, statement) \
+    CASE(2, statement) \
+    CASE(3, statement) \
+    CASE(4, statement) \
+    CASE(5, statement) \
+    CASE(6, statement) \
+    CASE(7, statement) \
+    CASE(8, statement) \
+    CASE(9, statement) \
+    CASE(10, statement) \
+    CASE(11, statement) \
+    CASE(12, statement) \
   }
+/* clang-format on */
 
 /* n in as few passes as ACCUMULATORS allow, and all about as large, since a small one waits for its own results. */
 static inline size_t pass_size(size_t n) {
