@@ -78,14 +78,12 @@ def test_most_modules_of_the_encoder_are_compared(compiled, drawn_report):
     assert len(drawn_report.tensors) > 150
 
 
-def test_a_changed_weight_is_found_at_the_module_that_has_it(encoder_file):
+def test_a_changed_weight_is_found_at_the_module_that_has_it(base_file):
     encoder = build("keypilot-base")
     program = encoder.programs()["text"]
     with torch.no_grad():
         encoder.text.roberta.encoder.layer[1].attention.output.dense.weight[3] += 1.0
-    report = keypilot.parity(
-        keypilot.Model.load(encoder_file), program.module, [program.example_inputs], program="text"
-    )
+    report = keypilot.parity(keypilot.Model.load(base_file), program.module, [program.example_inputs], program="text")
     assert not report.ok
     assert report.first_divergence.name.partition(".attention")[0] == "text.roberta.encoder.layer.1"
 
@@ -113,17 +111,17 @@ def test_the_command_exits_with_1_beyond_the_bound_and_0_within(capsys, tmp_path
     assert not json.loads(capsys.readouterr().out)["ok"]
 
 
-def test_the_default_texts_cover_empty_and_truncated(encoder_file):
-    model = keypilot.Model.load(encoder_file)
+def test_the_default_texts_cover_empty_and_truncated(base_file):
+    model = keypilot.Model.load(base_file)
     lengths = [len(model.tokenize(text)) for text in DEFAULT_TEXTS]
     assert min(lengths) == 2
     assert max(lengths) == 64
 
 
-def test_two_threads_with_one_encoder_get_what_they_get_alone(encoder_file):
+def test_two_threads_with_one_encoder_get_what_they_get_alone(base_file):
     from concurrent.futures import ThreadPoolExecutor
 
-    encoder = keypilot.Encoder.load(encoder_file, threads=1)
+    encoder = keypilot.Encoder.load(base_file, threads=1)
     pictures = list(drawn_screens(4, 320, seed=11))
     texts = ["one", "two words", "", "a longer text, with a comma"]
     alone = [encoder.encode(p, text=t) for p, t in zip(pictures, texts, strict=True)]

@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="needs the extra `torch`")
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_python_examples_run_in_order(encoder_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(examples) >= 2
