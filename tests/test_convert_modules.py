@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
+from activations import ACTIVATIONS  # noqa: E402
 from conversion import Converted, Functions  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -154,20 +155,6 @@ def test_convolutions_of_pictures_and_of_signals(convert):
     assert converted.ops["conv2d"] == 8 and converted.ops["unary"] == 0
     for batch in BATCHES:
         converted.agrees(x=torch.randn(batch, 4, 9, 11), y=torch.randn(batch, 4, 23))
-
-
-ACTIVATIONS = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "tanh": torch.tanh,
-}
 
 
 def test_every_activation_joins_a_layer_with_its_residual(convert):

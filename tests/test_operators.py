@@ -21,6 +21,8 @@ from keypilot.errors import ArgumentError, KeyPilotError
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
+import activations  # noqa: E402
+
 Array = npt.NDArray[Any]
 Attributes = Mapping[str, Any]
 
@@ -131,19 +133,7 @@ def tensor(array: Array) -> Any:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "tanh": torch.tanh,
-}
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"none": lambda x: x, **activations.ACTIVATIONS}
 
 # ---- The table ----
 
