@@ -84,7 +84,11 @@ def drawn_screens(count: int, side: int, *, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def _settle(encoder: KeyPilotEncoder, images: torch.Tensor) -> None:
-    """Sets BatchNorm's statistics, and SamLite's bias, from `images`."""
+    """Sets BatchNorm's statistics, and SamLite's bias, from `images`.
+
+    In float64: PyTorch's float32 sums depend on the number of threads, and an untrained network amplifies that.
+    """
+    encoder.double()
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -92,6 +96,7 @@ def _settle(encoder: KeyPilotEncoder, images: torch.Tensor) -> None:
         norm.momentum = None  # a cumulative average: one pass is enough
         norm.train()
     with torch.no_grad():
+        images = images.double()
         features = encoder.neck(encoder.backbone(images))
         if encoder.regions is not None:
             encoder.regions(features)
@@ -100,3 +105,4 @@ def _settle(encoder: KeyPilotEncoder, images: torch.Tensor) -> None:
             encoder.regions.bias.copy_(-logits.transpose(0, 1).flatten(1).quantile(0.67, dim=1).view(1, -1, 1))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    encoder.float()
