@@ -8,6 +8,9 @@
 void kp_kernels_init_c(kp_kernels *kernels); /* every slot */
 void kp_kernels_init_avx2(kp_kernels *kernels);
 void kp_kernels_init_avx512(kp_kernels *kernels);
+void kp_kernels_init_avx512vnni(kp_kernels *kernels);
 void kp_kernels_init_neon(kp_kernels *kernels);
+void kp_kernels_init_dotprod(kp_kernels *kernels);
+void kp_kernels_init_i8mm(kp_kernels *kernels);
 
 #endif /* KP_KERNELS_DISPATCH_H */

@@ -62,6 +62,108 @@ typedef struct kp_attention_f32 {
 
 #define KP_ATTENTION_KEY_TILE 64
 
+/* ---- int8 ---- */
+
+/* Adding this to a float of magnitude below 2^22 rounds it to the nearest integer, ties to even, into the sum's low
+ * bits. */
+#define KP_ROUNDING_SHIFT 12582912.0f /* 1.5 * 2^23 */
+
+/* Arrays "by column, padded" have an element for each column, or channel, and are readable up to the next multiple of
+ * this many; what is added does not matter, but that nothing traps. */
+#define KP_COLUMN_PAD 64
+
+/* A row whose largest magnitude is below this is quantised to zeros: its inverse scale could overflow. */
+#define KP_ROW_ABSMAX_MIN 0x1p-100f
+
+/* q = quantize(y, inverse, shift), with inverse = 1 / scale and shift = KP_ROUNDING_SHIFT + zero point:
+ *   t = fma(y, inverse, shift)
+ *   t = t > KP_ROUNDING_SHIFT - 128 ? t : KP_ROUNDING_SHIFT - 128        (a NaN becomes the lower bound)
+ *   t = t < KP_ROUNDING_SHIFT + 127 ? t : KP_ROUNDING_SHIFT + 127
+ * and q is the low byte of t's bits. */
+typedef struct kp_quantizer {
+  const float *inverse, *shift; /* by column, padded */
+} kp_quantizer;
+
+/* What becomes of an int32 accumulator of row r and column c, in this order:
+ *   y = fma((float)(acc + offset[c]), m, bias[c])      m = scale[c], or row_scale[r] * scale[c]
+ *   y = act(y)                                          SiLU and GELU by kp_act_i8: docs/numerics.md
+ *   y = y + residual[r][c]                              or fma((float)(q - residual_zero[c]), residual_scale[c], y)
+ *   dst[r][c] = y, or quantize(y, ...) */
+typedef struct kp_epilogue_i8 {
+  const int32_t *offset; /* by column, padded; as are the next ones */
+  const float *scale;
+  const float *bias;
+  const float *row_scale; /* (rows), or NULL */
+  kp_act act;
+  const float *residual_f32; /* (rows, columns), rows residual_stride apart; at most one of the two */
+  const int8_t *residual_i8;
+  size_t residual_stride;
+  const int32_t *residual_zero;
+  const float *residual_scale;
+  float *dst_f32; /* (rows, columns), rows dst_stride apart; exactly one of the two */
+  int8_t *dst_i8;
+  size_t dst_stride;
+  kp_quantizer quantizer; /* with dst_i8 */
+} kp_epilogue_i8;
+
+/* acc[r][c] = the sum over k of a[r][k] * b[k][c], int32, then the epilogue. The row r of a is `tap_count` pieces of
+ * `depth` >= 1 bytes: taps[r * tap_count + t], or a + r * a_stride where taps is NULL, and tap_count 1. dst may be residual. */
+typedef struct kp_gemm_i8_args {
+  size_t rows, columns;
+  const int8_t *a;
+  size_t a_stride;
+  const int8_t *const *taps;
+  size_t tap_count, depth;
+  const int8_t *b; /* packed, see kp_gemm_i8; aligned to 64 bytes */
+  kp_epilogue_i8 epilogue;
+} kp_gemm_i8_args;
+
+/* A kernel with the layout of its right operand. Columns in panels of nr, the depth of each tap in groups of kr:
+ *   b[panel][tap][depth / kr][nr][kr]
+ * with zeros for what is missing. Weights lie in -127..127. A kernel that takes the left operand as unsigned computes the sum of
+ * (a + a_shift) * b instead (a_shift 128, else 0); the caller's offset makes up for it: -(a_shift + zero point) * b,
+ * summed over k. */
+typedef struct kp_gemm_i8 {
+  void (*run)(const kp_gemm_i8_args *args);
+  uint8_t nr, kr;
+  uint8_t a_shift;
+} kp_gemm_i8;
+
+/* Depthwise: acc[p][c] = the sum over t of taps[p * tap_count + t][c] * weights[t * weight_stride + c], then the
+ * epilogue with pixels for rows. weight_stride is channels rounded up to KP_COLUMN_PAD; what is added is readable. row_scale is NULL. */
+typedef struct kp_depthwise_i8_args {
+  size_t pixels, tap_count, channels;
+  const int8_t *const *taps;
+  const int8_t *weights;
+  size_t weight_stride;
+  kp_epilogue_i8 epilogue;
+} kp_depthwise_i8_args;
+
+#define KP_ATTENTION_I8_HEAD_DIM 256
+
+/* One head of one batch: out = softmax(scale * q k^T + mask) v, all queries.
+ *   q8[i], sq[i] and k8[j], sk[j]: quantize_rows_i8 of the rows of q and k;
+ *   v8[j][d] = round(v[j][d] * (127 / a[d])), sv[d] = a[d] / 127, a[d] = max over j of |v[j][d]|, as in
+ *   quantize_rows_i8
+ *   y[j] = (float)(sum over d of q8[d] * k8[j][d]) * sk[j]
+ *   with a mask: y[j] = fma(y[j], sq[i] * scale, mask[j]), and c = log2(e) as a float; else c = (sq[i] * scale) * log2(e)
+ *   m = max over j of y[j]; where m is -inf, out[i] = 0
+ *   b = log2(255) - m * c                                    (product and difference rounded each)
+ *   p[j] = u8(kp_exp2_i8(fma(y[j], c, b)))                   0 to 255: docs/numerics.md
+ *   out[i][d] = ((float)(sum over j of p[j] * v8[j][d]) * sv[d]) * (1 / (float)(sum over j of p[j])) */
+typedef struct kp_attention_i8 {
+  const float *q; /* (queries, head_dim), rows q_stride apart */
+  const float *k; /* (keys, head_dim), rows k_stride apart */
+  const float *v; /* (keys, head_dim), rows v_stride apart */
+  float *out;     /* (queries, head_dim), rows out_stride apart */
+  size_t q_stride, k_stride, v_stride, out_stride;
+  size_t queries, keys, head_dim; /* each >= 1; head_dim <= KP_ATTENTION_I8_HEAD_DIM, keys <= 65536 */
+  float scale;
+  const float *mask; /* additive, (queries, keys) with rows mask_stride apart (0: one row for all); NULL: none */
+  size_t mask_stride;
+  void *scratch; /* kp_attention_i8_scratch(queries, keys, head_dim) bytes, aligned to 64 */
+} kp_attention_i8;
+
 typedef struct kp_kernels {
   /* dst[i] = f(src[i]), i < n. dst may equal src. */
   void (*unary_f32[KP_UNARY_COUNT])(float *dst, const float *src, size_t n);
@@ -122,6 +224,29 @@ typedef struct kp_kernels {
    * out = 0. */
   void (*attention_f32)(const kp_attention_f32 *args);
 
+  /* c[r][n] = the sum over k, ascending, by fma from 0, of a[r][k] * b[k][n]. Rows of a (rows, depth), b (depth,
+   * columns) and c (rows, columns) are their strides apart. depth >= 1. */
+  void (*gemm_f32)(float *c, size_t c_stride, const float *a, size_t a_stride, const float *b, size_t b_stride,
+                   size_t rows, size_t columns, size_t depth);
+
+  kp_gemm_i8 gemm_i8;
+  void (*depthwise_i8)(const kp_depthwise_i8_args *args);
+  void (*attention_i8)(const kp_attention_i8 *args);
+
+  /* dst[r][c] = quantize(src[r][c], inverse[c], shift[c]); dense rows. */
+  void (*quantize_i8)(int8_t *dst, const float *src, size_t rows, size_t columns, const kp_quantizer *quantizer);
+  /* dst[r][c] = (float)(src[r][c] - zero_point[c]) * scale[c]; dense rows; scale and zero_point by column, padded. */
+  void (*dequantize_i8)(float *dst, const int8_t *src, size_t rows, size_t columns, const float *scale,
+                        const int32_t *zero_point);
+  /* Each row: a = max |x|. Where a < KP_ROW_ABSMAX_MIN: scales[r] = 0 and the row is 0. Else scales[r] = a / 127 and
+   * dst[r][c] = the low byte of the bits of fma(src[r][c], 127 / a, KP_ROUNDING_SHIFT). columns >= 1. */
+  void (*quantize_rows_i8)(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
+                           size_t rows, size_t columns);
+
+  /* dst[p * channels + c] = the sum over t of taps[p * tap_count + t][c], or their maximum. tap_count is 1 to 2^23. */
+  void (*sum_taps_i8)(int32_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
+  void (*max_taps_i8)(int8_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
+
   /* Pillow's 8-bit resampling, one dimension at a time, on interleaved pixels of 1, 3 or 4 channels (src) and as many
    * (dst). Output x of a row is
    *   clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i])
@@ -142,5 +267,7 @@ void kp_kernels_init(kp_kernels *kernels, uint32_t isa);
 
 /* Floats of scratch that attention_f32 needs. */
 size_t kp_attention_f32_scratch(size_t keys, size_t head_dim);
+/* Bytes of scratch that attention_i8 needs, on every level. */
+size_t kp_attention_i8_scratch(size_t queries, size_t keys, size_t head_dim);
 
 #endif /* KP_KERNELS_KERNELS_H */

@@ -39,7 +39,7 @@ KP_SPECIALIZED __m256 kp_power_of_two_f32_avx2(__m256i n) {
 
 /* exp(r) - 1 for x = n * ln 2 + r. */
 KP_SPECIALIZED __m256 kp_exp_split_f32_avx2(__m256 x, __m256i *n) {
-  const __m256 shift = _mm256_set1_ps(KP_ROUND_TO_INTEGER);
+  const __m256 shift = _mm256_set1_ps(KP_ROUNDING_SHIFT);
   const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(KP_LOG2_E), shift);
   const __m256 integer = _mm256_sub_ps(shifted, shift);
   __m256 r = _mm256_fnmadd_ps(integer, _mm256_set1_ps(KP_LN2_HIGH), x);

@@ -41,7 +41,7 @@ KP_SPECIALIZED __m512 kp_at_most_f32_avx512(__m512 x, float high) { return _mm51
 
 /* exp(r) - 1 for x = n * ln 2 + r; *n receives n as a float. */
 KP_SPECIALIZED __m512 kp_exp_split_f32_avx512(__m512 x, __m512 *n) {
-  const __m512 shift = _mm512_set1_ps(KP_ROUND_TO_INTEGER);
+  const __m512 shift = _mm512_set1_ps(KP_ROUNDING_SHIFT);
   *n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(KP_LOG2_E), shift), shift);
   __m512 r = _mm512_fnmadd_ps(*n, _mm512_set1_ps(KP_LN2_HIGH), x);
   r = _mm512_fnmadd_ps(*n, _mm512_set1_ps(KP_LN2_LOW), r);

@@ -32,6 +32,15 @@ void kp_kernels_init_c(kp_kernels *kernels) {
   kernels->bilinear_f32 = kp_bilinear_f32_c;
   kernels->transpose_32 = kp_transpose_32_c;
   kernels->attention_f32 = kp_attention_f32_c;
+  kernels->gemm_f32 = kp_gemm_f32_c;
+  kernels->gemm_i8 = (kp_gemm_i8){.run = kp_gemm_i8_c, .nr = 1, .kr = 1};
+  kernels->depthwise_i8 = kp_depthwise_i8_c;
+  kernels->attention_i8 = kp_attention_i8_c;
+  kernels->quantize_i8 = kp_quantize_i8_c;
+  kernels->dequantize_i8 = kp_dequantize_i8_c;
+  kernels->quantize_rows_i8 = kp_quantize_rows_i8_c;
+  kernels->sum_taps_i8 = kp_sum_taps_i8_c;
+  kernels->max_taps_i8 = kp_max_taps_i8_c;
   kernels->resize_row_u8 = kp_resize_row_u8_c;
   kernels->resize_column_u8 = kp_resize_column_u8_c;
   kernels->normalize_u8_f32 = kp_normalize_u8_f32_c;

@@ -31,15 +31,15 @@ typedef struct kp_exp_parts_c {
 } kp_exp_parts_c;
 
 static inline kp_exp_parts_c kp_exp_split_f32_c(float x) {
-  const float shifted = fmaf(x, KP_LOG2_E, KP_ROUND_TO_INTEGER);
-  const float n = shifted - KP_ROUND_TO_INTEGER;
+  const float shifted = fmaf(x, KP_LOG2_E, KP_ROUNDING_SHIFT);
+  const float n = shifted - KP_ROUNDING_SHIFT;
   float r = fmaf(n, -KP_LN2_HIGH, x);
   r = fmaf(n, -KP_LN2_LOW, r);
   float q = fmaf(KP_EXP_C4, r, KP_EXP_C3);
   q = fmaf(q, r, KP_EXP_C2);
   q = fmaf(q, r, KP_EXP_C1);
   q = fmaf(q, r, KP_EXP_C0);
-  const int32_t exponent = isnan(x) ? 0 : (int32_t)(kp_float_bits(shifted) - kp_float_bits(KP_ROUND_TO_INTEGER));
+  const int32_t exponent = isnan(x) ? 0 : (int32_t)(kp_float_bits(shifted) - kp_float_bits(KP_ROUNDING_SHIFT));
   return (kp_exp_parts_c){.n = exponent, .p = fmaf(q, r * r, r)};
 }
 
@@ -141,6 +141,66 @@ static inline float kp_apply_unary_f32_c(kp_unary unary, float x) {
 
 static inline float kp_apply_act_f32_c(kp_act act, float x) {
   return act == KP_ACT_NONE ? x : kp_apply_unary_f32_c((kp_unary)(act - 1), x);
+}
+
+/* ---- int8 epilogues and attention ---- */
+
+static inline float kp_silu_i8_c(float x) {
+  const float a = fabsf(x) < KP_SILU_I8_LIMIT ? fabsf(x) : KP_SILU_I8_LIMIT;
+  float u = fmaf(KP_SILU_I8_C9, a, KP_SILU_I8_C8);
+  u = fmaf(u, a, KP_SILU_I8_C7);
+  u = fmaf(u, a, KP_SILU_I8_C6);
+  u = fmaf(u, a, KP_SILU_I8_C5);
+  u = fmaf(u, a, KP_SILU_I8_C4);
+  u = fmaf(u, a, KP_SILU_I8_C3);
+  u = fmaf(u, a, KP_SILU_I8_C2);
+  u = fmaf(u, a, KP_SILU_I8_C1);
+  return fmaf(-u, a, x > 0.0f ? x : 0.0f);
+}
+
+static inline float kp_gelu_i8_c(float x) {
+  const float a = fabsf(x) < KP_GELU_I8_LIMIT ? fabsf(x) : KP_GELU_I8_LIMIT;
+  float u = fmaf(KP_GELU_I8_C9, a, KP_GELU_I8_C8);
+  u = fmaf(u, a, KP_GELU_I8_C7);
+  u = fmaf(u, a, KP_GELU_I8_C6);
+  u = fmaf(u, a, KP_GELU_I8_C5);
+  u = fmaf(u, a, KP_GELU_I8_C4);
+  u = fmaf(u, a, KP_GELU_I8_C3);
+  u = fmaf(u, a, KP_GELU_I8_C2);
+  u = fmaf(u, a, KP_GELU_I8_C1);
+  return fmaf(-u, a, x > 0.0f ? x : 0.0f);
+}
+
+/* The activation of an int8 epilogue. */
+static inline float kp_apply_act_i8_c(kp_act act, float x) {
+  switch (act) {
+    case KP_ACT(KP_SILU):
+      return kp_silu_i8_c(x);
+    case KP_ACT(KP_GELU):
+      return kp_gelu_i8_c(x);
+    default:
+      return kp_apply_act_f32_c(act, x);
+  }
+}
+
+static inline int8_t kp_quantize_f32_c(float y, float inverse, float shift) {
+  float t = fmaf(y, inverse, shift);
+  t = t > KP_ROUNDING_SHIFT - 128.0f ? t : KP_ROUNDING_SHIFT - 128.0f;
+  t = t < KP_ROUNDING_SHIFT + 127.0f ? t : KP_ROUNDING_SHIFT + 127.0f;
+  return (int8_t)(uint8_t)kp_float_bits(t);
+}
+
+/* round(2^z), 0 to 255. */
+static inline uint8_t kp_exp2_i8_c(float z) {
+  z = z > KP_EXP2_I8_MIN ? z : KP_EXP2_I8_MIN;
+  z = z < KP_EXP2_I8_MAX ? z : KP_EXP2_I8_MAX;
+  const float shifted = z + KP_ROUNDING_SHIFT;
+  const float f = z - (shifted - KP_ROUNDING_SHIFT);
+  float p = fmaf(KP_EXP2_I8_C3, f, KP_EXP2_I8_C2);
+  p = fmaf(p, f, KP_EXP2_I8_C1);
+  p = fmaf(p, f, KP_EXP2_I8_C0);
+  const float e = kp_float_from_bits(kp_float_bits(p) + (kp_float_bits(shifted) << 23));
+  return (uint8_t)kp_float_bits(e + KP_ROUNDING_SHIFT);
 }
 
 #endif /* KP_KERNELS_C_MATH_C_H */

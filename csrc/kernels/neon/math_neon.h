@@ -34,7 +34,7 @@ KP_SPECIALIZED float32x4_t kp_power_of_two_f32_neon(int32x4_t n) {
 
 /* exp(r) - 1 for x = n * ln 2 + r. vfmaq_f32(c, a, b) is fma(a, b, c). */
 KP_SPECIALIZED float32x4_t kp_exp_split_f32_neon(float32x4_t x, int32x4_t *n) {
-  const float32x4_t shift = vdupq_n_f32(KP_ROUND_TO_INTEGER);
+  const float32x4_t shift = vdupq_n_f32(KP_ROUNDING_SHIFT);
   const float32x4_t shifted = vfmaq_f32(shift, x, vdupq_n_f32(KP_LOG2_E));
   const float32x4_t integer = vsubq_f32(shifted, shift);
   float32x4_t r = vfmsq_f32(x, integer, vdupq_n_f32(KP_LN2_HIGH));
