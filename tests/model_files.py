@@ -16,15 +16,16 @@ class ProgramBuilder:
     """One program; values are referred to by their index, which every method that makes one returns."""
 
     weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    values: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    values: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)
     weight_values: list[int] = dataclasses.field(default_factory=list)
     ports: dict[str, list[tuple[str, int, str, str]]] = dataclasses.field(
         default_factory=lambda: {"inputs": [], "outputs": [], "taps": []}
     )
     ops: list[tuple[str, str, int, str]] = dataclasses.field(default_factory=list)
+    quantizations: dict[int, str] = dataclasses.field(default_factory=dict)
 
-    def value(self, name: str, shape: str, dtype: str = "f32") -> int:
-        self.values.append((name, dtype, shape))
+    def value(self, name: str, shape: str, dtype: str = "f32", quantization: str = "") -> int:
+        self.values.append((name, dtype, shape, quantization))
         return len(self.values) - 1
 
     def weight(self, name: str, array: np.ndarray) -> int:
@@ -33,15 +34,58 @@ class ProgramBuilder:
         self.weight_values.append(self.value(name, ",".join(map(str, array.shape)), dtype))
         return self.weight_values[-1]
 
+    def quantized(self, value: int, scale: np.ndarray, zero_point: np.ndarray) -> int:
+        """Gives an i8 value its scales and zero points by channel."""
+        name = f"{self.values[value][0]}.quantization"
+        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
+        self.weights[f"{name}.zero_point"] = np.asarray(zero_point, np.int8)
+        self.quantizations[value] = name
+        return value
+
+    def weight_i8(self, name: str, array: np.ndarray, scale: np.ndarray) -> int:
+        """An i8 weight with its scales by output channel."""
+        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
+        return self.weight(name, array)
+
+    def weight_q4(self, name: str, nibbles: np.ndarray, multipliers: np.ndarray, scale: np.ndarray) -> int:
+        """The same, (rows, columns), in four bits: nibbles in -8 to 7, multipliers (rows, ceil(columns / 32))."""
+        rows, columns = nibbles.shape
+        padded = np.zeros((rows, columns + columns % 2), np.int8)
+        padded[:, :columns] = nibbles
+        self.weights[f"{name}.q4"] = ((padded[:, 0::2] & 15) | (padded[:, 1::2] << 4)).astype(np.int8)
+        self.weights[f"{name}.q4.multiplier"] = multipliers.astype(np.int8)
+        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
+        self.weight_values.append(self.value(name, f"{rows},{columns}", "i8"))
+        return self.weight_values[-1]
+
+    def int8_weight(self, name: str, integers: np.ndarray, scale: np.ndarray) -> int:
+        """An i8 weight with a scale for each output channel."""
+        self.weights[f"{name}.scale"] = scale.astype(np.float32)
+        return self.weight(name, integers.astype(np.int8))
+
+    def quantization(self, name: str, scale: np.ndarray, zero_point: np.ndarray) -> str:
+        """Adds a quantisation by channel and returns its name, which values are given."""
+        self.weights[f"{name}.scale"] = scale.astype(np.float32)
+        self.weights[f"{name}.zero_point"] = zero_point.astype(np.int8)
+        return name
+
     def input(self, name: str, shape: str, dtype: str = "f32", order: Sequence[int] | None = None) -> int:
         index = self.value(name, _permuted(shape, order), dtype)
         self.port("inputs", name, index, shape, order)
         return index
 
     def op(
-        self, kind: str, inputs: Sequence[int], name: str, shape: str, attributes: str = "", dtype: str = "f32"
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        name: str,
+        shape: str,
+        attributes: str = "",
+        dtype: str = "f32",
+        quantization: str = "",
     ) -> int:
-        index = self.value(name, shape, dtype)
+        """An operator and its output, which is i8 where it has a quantisation."""
+        index = self.value(name, shape, "i8" if quantization else dtype, quantization)
         self.ops.append((kind, ",".join(map(str, inputs)), index, attributes))
         return index
 
@@ -60,6 +104,10 @@ class ProgramBuilder:
             "ops.output": [op[2] for op in self.ops],
             "ops.attributes": [op[3] for op in self.ops],
         }
+        if self.quantizations:
+            keys["values.quantization"] = [self.quantizations.get(i, "") for i in range(len(self.values))]
+        if any(value[3] for value in self.values):
+            keys["values.quantization"] = [value[3] for value in self.values]
         for kind, ports in self.ports.items():
             for i, field in enumerate(("name", "value", "shape", "order")):
                 keys[f"{kind}.{field}"] = [port[i] for port in ports]
@@ -67,13 +115,18 @@ class ProgramBuilder:
 
 
 def write_model(
-    path: Path, programs: Mapping[str, ProgramBuilder], *, version: int = 1, metadata: Mapping[str, Any] | None = None
+    path: Path,
+    programs: Mapping[str, ProgramBuilder],
+    *,
+    version: int = 1,
+    precision: str = "fp32",
+    metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a model file and returns its path. An integer in `metadata` is a u32, a list an array."""
     writer = gguf.GGUFWriter(str(path), "keypilot")
     writer.add_name("a small model")
     writer.add_uint32("keypilot.format_version", version)
-    writer.add_string("keypilot.precision", "fp32")
+    writer.add_string("keypilot.precision", precision)
     writer.add_array("keypilot.programs", list(programs))
     for key, value in (metadata or {}).items():
         add = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, list: writer.add_array}
@@ -145,6 +198,15 @@ def write_encoder(path: Path) -> Path:
     fusion.port("outputs", "context", context, "N,256")
     fusion.port("taps", "fusion.rois", parts[1], "N,256")
 
+    return write_model(
+        path,
+        {"screen": screen, "roi": roi, "text": text, "fusion": fusion},
+        metadata=encoder_metadata(user_count=1000),
+    )
+
+
+def encoder_metadata(*, user_count: int) -> dict[str, Any]:
+    """A small encoder's settings: pictures of 64, masks of 16, crops of 32 pixels; a tokenizer of bytes."""
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     encoder = {
         "image_side": 64,
@@ -156,9 +218,9 @@ def write_encoder(path: Path) -> Path:
         "regions": "masks",
         "roi_features": "reencode",
         "grid": [0, 540, 1000, 620, 0, 120, 1000, 540, 0, 620, 1000, 1000, 0, 40, 1000, 120],
-        "user_count": 1000,
+        "user_count": user_count,
     }
-    metadata = {
+    return {
         "keypilot.trained": False,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*specials, *_byte_characters(), "ab"],
@@ -169,7 +231,6 @@ def write_encoder(path: Path) -> Path:
         "keypilot.tokenizer.position_offset": 2,
         **{f"keypilot.encoder.{key}": value for key, value in encoder.items()},
     }
-    return write_model(path, {"screen": screen, "roi": roi, "text": text, "fusion": fusion}, metadata=metadata)
 
 
 def _byte_characters() -> list[str]:

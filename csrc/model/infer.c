@@ -61,15 +61,29 @@ static kp_status check_output(const kp_value *value, const kp_shape *shape, cons
   return KP_OK;
 }
 
+static kp_view view_of(const kp_value *value, const kp_shape *shape) {
+  return (kp_view){.dtype = value->dtype,
+                   .shape = *shape,
+                   .is_weight = value->weight != NULL,
+                   .quantization = value->quantization,
+                   .channel_scale = value->channel_scale};
+}
+
 static kp_status infer(const kp_program *program, const kp_node *node, const kp_shape *shapes, int64_t n, int64_t t,
                        int threads, kp_attribute *attributes, kp_op_call *call, kp_error *error) {
   KP_TRY(kp_attributes_resolve(node->op, node->attributes, n, t, attributes, error));
-  *call = (kp_op_call){.attributes = attributes, .input_count = node->input_count, .threads = threads};
+  *call = (kp_op_call){.attributes = attributes,
+                       .input_count = node->input_count,
+                       .exact = program->exact,
+                       .packed = node->packed,
+                       .constants = node->constants,
+                       .threads = threads};
   for (size_t i = 0; i < node->input_count; i++) {
     int32_t value = node->inputs[i];
     call->present[i] = value >= 0;
-    if (value >= 0) call->inputs[i] = (kp_view){.dtype = program->values[value].dtype, .shape = shapes[value]};
+    if (value >= 0) call->inputs[i] = view_of(&program->values[value], &shapes[value]);
   }
+  call->output.quantization = program->values[node->output].quantization;
   KP_TRY(node->op->infer(call, error));
   return check_output(&program->values[node->output], &shapes[node->output], call, error);
 }

@@ -1,5 +1,6 @@
 #include "model/program.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,6 +99,70 @@ static kp_status check_value_index(const parser *p, int64_t index) {
 
 /* ---- Values and weights ---- */
 
+#define MOST_LINKED_NAME (LONGEST_NAME + 32)
+
+/* The tensor `<name><suffix>`, which must have this dtype and `count` elements in one dimension, or NULL, having failed. */
+static const kp_gguf_tensor *find_vector(const parser *p, const char *name, const char *suffix, kp_dtype dtype,
+                                         int64_t count) {
+  char key[MOST_LINKED_NAME];
+  snprintf(key, sizeof key, "%s%s", name, suffix);
+  const kp_gguf_tensor *tensor = kp_gguf_find_tensor(p->gguf, key);
+  if (tensor == NULL) {
+    kp_fail(p->error, KP_ERROR_MODEL, "the file has no tensor '%s'", key);
+    return NULL;
+  }
+  if (tensor->dtype != dtype || tensor->rank != 1 || tensor->shape[0] != count) {
+    char shape[KP_SHAPE_TEXT];
+    kp_fail(p->error, KP_ERROR_MODEL, "tensor '%s': expected %s (%lld,), got %s %s", key, kp_dtype_name(dtype),
+            (long long)count, kp_dtype_name(tensor->dtype), kp_shape_text(tensor->shape, tensor->rank, shape));
+    return NULL;
+  }
+  return tensor;
+}
+
+static kp_status check_scales(const parser *p, const kp_gguf_tensor *tensor) {
+  const float *scale = tensor->data;
+  for (int64_t i = 0; i < tensor->shape[0]; i++) {
+    if (!(scale[i] > 0.0f && scale[i] < INFINITY)) {
+      return kp_fail(p->error, KP_ERROR_MODEL, "tensor '%s': expected finite scales above 0, got %g at %lld",
+                     tensor->name.data, (double)scale[i], (long long)i);
+    }
+  }
+  return KP_OK;
+}
+
+static kp_status parse_quantization(const parser *p, const char *name, kp_value *value) {
+  if (value->rank < 1 || value->shape[value->rank - 1].n != 0 || value->shape[value->rank - 1].t != 0) {
+    return kp_fail(p->error, KP_ERROR_MODEL, "value '%s': expected a quantised value with a fixed last dimension",
+                   value->name);
+  }
+  int64_t channels = value->shape[value->rank - 1].value;
+  const kp_gguf_tensor *scale = find_vector(p, name, ".scale", KP_F32, channels);
+  const kp_gguf_tensor *zero_point = find_vector(p, name, ".zero_point", KP_I8, channels);
+  if (scale == NULL || zero_point == NULL) return kp_fail_in(p->error, KP_ERROR_MODEL, "value '%s'", value->name);
+  KP_TRY(check_scales(p, scale));
+  value->quantization = (kp_quantization){.scale = scale->data, .zero_point = zero_point->data};
+  return KP_OK;
+}
+
+/* Quantisations: of each i8 value that is no weight, and of no other. */
+static kp_status parse_quantizations(const parser *p) {
+  const kp_string *names;
+  size_t count;
+  KP_TRY(read_strings(p, "values.quantization", &names, &count));
+  if (count > 0) KP_TRY(check_count(p, "values.quantization", count, p->program->value_count));
+  for (size_t i = 0; i < p->program->value_count; i++) {
+    kp_value *value = &p->program->values[i];
+    bool expected = value->dtype == KP_I8 && value->weight == NULL, named = count > 0 && names[i].size > 0;
+    if (named != expected) {
+      return kp_fail(p->error, KP_ERROR_MODEL, "value '%s' of dtype %s: expected %s quantisation", value->name,
+                     kp_dtype_name(value->dtype), expected ? "a" : "no");
+    }
+    if (named) KP_TRY(parse_quantization(p, names[i].data, value));
+  }
+  return KP_OK;
+}
+
 static kp_status parse_value(const parser *p, const kp_string *dtype, const kp_string *shape, kp_value *value) {
   static const kp_dtype dtypes[] = {KP_F32, KP_I32, KP_BOOL, KP_U8, KP_I8};
   bool known = false;
@@ -137,12 +202,77 @@ static kp_status parse_values(parser *p) {
   return KP_OK;
 }
 
+/* A dense i8 weight or table has its output channels first, a depthwise weight (kh, kw, channels) last. */
+static int64_t channels_of(const kp_value *value) { return value->shape[value->rank == 3 ? value->rank - 1 : 0].value; }
+
+/* Elements of a row of a weight in four bits; 0 where there is none. */
+static int64_t columns_of(const kp_value *value) {
+  int64_t columns = 1;
+  for (int32_t i = 1; i < value->rank; i++) {
+    if (__builtin_mul_overflow(columns, value->shape[i].value, &columns)) return 0;
+  }
+  return columns;
+}
+
+static bool is_matrix(const kp_gguf_tensor *tensor, int64_t rows, int64_t columns) {
+  return tensor->dtype == KP_I8 && tensor->rank == 2 && tensor->shape[0] == rows && tensor->shape[1] == columns;
+}
+
+/* The weight as nibbles and multipliers, where the file has it so. */
+static kp_status find_four_bits(const parser *p, kp_value *value) {
+  char key[MOST_LINKED_NAME];
+  snprintf(key, sizeof key, "%s.q4", value->name);
+  value->weight = kp_gguf_find_tensor(p->gguf, key);
+  snprintf(key, sizeof key, "%s.q4.multiplier", value->name);
+  value->multiplier = kp_gguf_find_tensor(p->gguf, key);
+  if (value->weight == NULL || value->multiplier == NULL) {
+    return kp_fail(p->error, KP_ERROR_MODEL, "the file has no tensor of this name, nor in four bits");
+  }
+  int64_t rows = value->rank > 0 ? value->shape[0].value : 0, columns = columns_of(value);
+  if (value->dtype != KP_I8 || value->rank < 2 || value->rank == 3 || rows < 1 || columns < 1) {
+    return kp_fail(p->error, KP_ERROR_MODEL, "expected a dense i8 weight for four bits");
+  }
+  if (!is_matrix(value->weight, rows, (columns + 1) / 2) || !is_matrix(value->multiplier, rows, (columns + 31) / 32)) {
+    return kp_fail(p->error, KP_ERROR_MODEL, "expected nibbles of (%lld, %lld) and multipliers of (%lld, %lld)",
+                   (long long)rows, (long long)((columns + 1) / 2), (long long)rows, (long long)((columns + 31) / 32));
+  }
+  return KP_OK;
+}
+
 static bool weight_matches(const kp_value *value, const kp_gguf_tensor *tensor) {
   bool same = value->dtype == tensor->dtype && value->rank == tensor->rank;
   for (int32_t i = 0; i < value->rank && same; i++) {
     same = value->shape[i].value == tensor->shape[i] && value->shape[i].n == 0 && value->shape[i].t == 0;
   }
   return same;
+}
+
+/* The bytes of an i8 weight: -128 is none of them. */
+static kp_status check_weight_bytes(const parser *p, const kp_gguf_tensor *weight) {
+  const int8_t *bytes = weight->data;
+  const int8_t *found = weight->bytes > 0 ? memchr(bytes, 0x80, weight->bytes) : NULL;
+  if (found == NULL) return KP_OK;
+  return kp_fail(p->error, KP_ERROR_MODEL, "expected elements from -127 to 127, got -128 at %td", found - bytes);
+}
+
+static kp_status parse_weight(const parser *p, kp_value *value) {
+  value->weight = kp_gguf_find_tensor(p->gguf, value->name);
+  if (value->weight == NULL) {
+    KP_TRY(find_four_bits(p, value));
+  } else if (!weight_matches(value, value->weight)) {
+    char shape[KP_SHAPE_TEXT];
+    return kp_fail(p->error, KP_ERROR_MODEL, "its dtype and shape are not the tensor's, %s %s",
+                   kp_dtype_name(value->weight->dtype),
+                   kp_shape_text(value->weight->shape, value->weight->rank, shape));
+  }
+  if (value->dtype != KP_I8) return KP_OK;
+  if (value->multiplier == NULL) KP_TRY(check_weight_bytes(p, value->weight));
+  if (value->rank < 2) return kp_fail(p->error, KP_ERROR_MODEL, "expected an i8 weight of rank 2 or more");
+  const kp_gguf_tensor *scale = find_vector(p, value->name, ".scale", KP_F32, channels_of(value));
+  if (scale == NULL) return KP_ERROR_MODEL;
+  KP_TRY(check_scales(p, scale));
+  value->channel_scale = scale->data;
+  return KP_OK;
 }
 
 static kp_status define(parser *p, int64_t index) {
@@ -162,16 +292,8 @@ static kp_status parse_weights(parser *p) {
     kp_status status = define(p, weights[i]);
     if (status != KP_OK) return kp_fail_in(p->error, status, "weight %zu", i);
     kp_value *value = &p->program->values[weights[i]];
-    value->weight = kp_gguf_find_tensor(p->gguf, value->name);
-    if (value->weight == NULL) {
-      return kp_fail(p->error, KP_ERROR_MODEL, "weight '%s': the file has no tensor of this name", value->name);
-    }
-    if (!weight_matches(value, value->weight)) {
-      char shape[KP_SHAPE_TEXT];
-      return kp_fail(p->error, KP_ERROR_MODEL, "weight '%s': its dtype and shape are not the tensor's, %s %s",
-                     value->name, kp_dtype_name(value->weight->dtype),
-                     kp_shape_text(value->weight->shape, value->weight->rank, shape));
-    }
+    status = parse_weight(p, value);
+    if (status != KP_OK) return kp_fail_in(p->error, status, "weight '%s'", value->name);
   }
   return KP_OK;
 }
@@ -209,6 +331,11 @@ static kp_status parse_port(const parser *p, int64_t index, const kp_string *sha
   const kp_value *value = &p->program->values[index];
   port->value = (int32_t)index;
   port->port.dtype = value->dtype;
+  if (value->quantization.scale != NULL) {
+    port->port.channels = value->shape[value->rank - 1].value;
+    port->port.scale = value->quantization.scale;
+    port->port.zero_point = value->quantization.zero_point;
+  }
   kp_dim product, expected;
   if (!kp_read_shape(shape->data, port->port.shape, &port->port.rank)) {
     return kp_fail(p->error, KP_ERROR_MODEL, "shape: expected up to %d dimensions as '4N,64', got '%s'", KP_MAX_RANK,
@@ -348,6 +475,7 @@ static kp_status check_rules(const parser *p) {
 static kp_status parse_program(parser *p) {
   KP_TRY(parse_values(p));
   KP_TRY(parse_weights(p));
+  KP_TRY(parse_quantizations(p));
   KP_TRY(parse_ports(p, KP_INPUT));
   KP_TRY(parse_nodes(p));
   KP_TRY(check_all_defined(p));
@@ -362,9 +490,9 @@ static bool is_program_name(const char *name) {
          strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length;
 }
 
-kp_status kp_program_parse(const kp_gguf *gguf, const char *name, kp_arena *arena, kp_program *program,
+kp_status kp_program_parse(const kp_gguf *gguf, const char *name, bool exact, kp_arena *arena, kp_program *program,
                            kp_error *error) {
-  *program = (kp_program){.name = name};
+  *program = (kp_program){.name = name, .exact = exact};
   if (!is_program_name(name)) {
     return kp_fail(error, KP_ERROR_MODEL, "program name: expected [a-z][a-z0-9_]*, at most %d characters, got '%s'",
                    LONGEST_PROGRAM_NAME, name);

@@ -12,7 +12,10 @@ typedef struct kp_value {
   kp_dtype dtype;
   int32_t rank;
   kp_dim shape[KP_MAX_RANK];
-  const kp_gguf_tensor *weight; /* NULL: an input or an operator's output */
+  const kp_gguf_tensor *weight;     /* NULL: an input or an operator's output. In four bits: the nibbles */
+  const kp_gguf_tensor *multiplier; /* of a weight in four bits; else NULL */
+  const float *channel_scale;       /* of an i8 weight */
+  kp_quantization quantization;     /* of i8 that is no weight */
 } kp_value;
 
 typedef struct kp_node_attribute { /* a KP_ATTR_DIM keeps its symbols until a plan resolves it */
@@ -27,6 +30,7 @@ typedef struct kp_node {
   int32_t inputs[KP_MAX_OP_INPUTS]; /* value indices; -1: absent */
   int32_t output;
   const kp_node_attribute *attributes; /* op->attribute_count of them */
+  const void *packed, *constants;      /* see kp_op */
 } kp_node;
 
 typedef struct kp_program_port {
@@ -36,6 +40,7 @@ typedef struct kp_program_port {
 
 typedef struct kp_program {
   const char *name;
+  bool exact; /* see kp_op_call */
   kp_value *values;
   size_t value_count;
   kp_node *nodes;
@@ -45,7 +50,7 @@ typedef struct kp_program {
 } kp_program;
 
 /* Reads program `name` from the file and validates it: see docs/model-file.md. Allocations come from `arena`. */
-kp_status kp_program_parse(const kp_gguf *gguf, const char *name, kp_arena *arena, kp_program *program,
+kp_status kp_program_parse(const kp_gguf *gguf, const char *name, bool exact, kp_arena *arena, kp_program *program,
                            kp_error *error);
 
 /* dim at concrete N and T. */

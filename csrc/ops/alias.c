@@ -1,4 +1,4 @@
-#include "ops/shape.h"
+#include "ops/quantized.h"
 
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0];
@@ -12,7 +12,12 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   }
   call->output.dtype = x->dtype;
   call->output.shape = shape;
-  return KP_OK;
+  if (x->dtype != KP_I8) return KP_OK;
+  if (shape.rank < 1 || x->shape.rank < 1 || kp_last_dim(&call->output) != kp_last_dim(x)) {
+    return kp_fail(error, KP_ERROR_MODEL, "alias: expected the last dimension of i8 kept, got %s from %s",
+                   kp_shape_format(&shape).text, kp_shape_format(&x->shape).text);
+  }
+  return kp_check_same_quantization("alias", x, &call->output, 0, error);
 }
 
 const kp_op kp_op_alias = {

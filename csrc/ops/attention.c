@@ -2,7 +2,21 @@
 
 #include "ops/shape.h"
 
-enum { HEADS = 0, HEAD_DIM, SCALE, OFFSET_Q, OFFSET_K, OFFSET_V, HEAD_STRIDE_Q, HEAD_STRIDE_K, HEAD_STRIDE_V, CAUSAL };
+enum {
+  HEADS = 0,
+  HEAD_DIM,
+  SCALE,
+  OFFSET_Q,
+  OFFSET_K,
+  OFFSET_V,
+  HEAD_STRIDE_Q,
+  HEAD_STRIDE_K,
+  HEAD_STRIDE_V,
+  CAUSAL,
+  PRECISION
+};
+
+static const char *const precisions[] = {"f32", "i8", NULL};
 
 /* Queries of a task whose mask is written out for it, (queries, keys). */
 #define MASKED_QUERIES 64
@@ -61,6 +75,13 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
     return kp_fail(error, KP_ERROR_MODEL, "attention: expected a finite scale, got %g", call->attributes[SCALE].f[0]);
   }
   for (int operand = 0; operand < 3; operand++) KP_TRY(check_operand(call, operand, error));
+  if (call->attributes[PRECISION].i[0] != 0 &&
+      (call->attributes[HEAD_DIM].i[0] > KP_ATTENTION_I8_HEAD_DIM || call->inputs[1].shape.dim[1] > 65536 ||
+       !(call->attributes[SCALE].f[0] >= 0))) {
+    return kp_fail(error, KP_ERROR_MODEL,
+                   "attention: with precision=i8 expected head_dim up to %d, up to 65536 keys and a scale >= 0",
+                   KP_ATTENTION_I8_HEAD_DIM);
+  }
   if (has_mask(call)) KP_TRY(check_mask(call, error));
   call->output.dtype = KP_F32;
   call->output.shape = call->inputs[0].shape;
@@ -77,6 +98,7 @@ typedef struct attention_run {
   size_t mask_stride[4]; /* over (batch, heads, queries, keys); 0 where it is broadcast */
   bool writes_mask;      /* the mask is not what the kernel takes, and is written out for each task */
   size_t query_step, query_tasks;
+  bool i8;
   size_t kernel_bytes, thread_bytes; /* of a thread's scratch: the kernel's part first, then the mask */
 } attention_run;
 
@@ -88,7 +110,8 @@ static attention_run describe(const kp_op_call *call) {
                        .queries = (size_t)call->inputs[0].shape.dim[1],
                        .keys = (size_t)call->inputs[1].shape.dim[1],
                        .head_dim = (size_t)attributes[HEAD_DIM].i[0],
-                       .causal = attributes[CAUSAL].i[0] != 0};
+                       .causal = attributes[CAUSAL].i[0] != 0,
+                       .i8 = attributes[PRECISION].i[0] != 0};
   for (int i = 0; i < 3; i++) {
     int64_t stride = attributes[HEAD_STRIDE_Q + i].i[0];
     run.channels[i] = (size_t)call->inputs[i].shape.dim[2];
@@ -113,7 +136,8 @@ static attention_run describe(const kp_op_call *call) {
   if (run.writes_mask && row_for_each_query) run.query_step = kp_min_size(run.query_step, MASKED_QUERIES);
   run.query_step = kp_min_size(run.query_step, run.queries);
   run.query_tasks = kp_divide_up(run.queries, run.query_step);
-  run.kernel_bytes = kp_scratch_bytes(kp_attention_f32_scratch(run.keys, run.head_dim));
+  run.kernel_bytes = run.i8 ? kp_round_up(kp_attention_i8_scratch(run.query_step, run.keys, run.head_dim), 64)
+                            : kp_scratch_bytes(kp_attention_f32_scratch(run.keys, run.head_dim));
   run.thread_bytes = run.kernel_bytes;
   if (run.writes_mask) run.thread_bytes += kp_scratch_bytes((row_for_each_query ? run.query_step : 1) * run.keys);
   return run;
@@ -142,6 +166,25 @@ static void write_mask_row(const attention_run *run, size_t first, size_t query,
     size_t attended = query + keys + 1 > run->queries ? query + keys + 1 - run->queries : 0;
     for (size_t j = attended; j < keys; j++) row[j] = -INFINITY;
   }
+}
+
+static void run_i8(const kp_op_call *call, const kp_attention_f32 *args) {
+  const kp_attention_i8 quantized = {.q = args->q,
+                                     .k = args->k,
+                                     .v = args->v,
+                                     .out = args->out,
+                                     .q_stride = args->q_stride,
+                                     .k_stride = args->k_stride,
+                                     .v_stride = args->v_stride,
+                                     .out_stride = args->out_stride,
+                                     .queries = args->queries,
+                                     .keys = args->keys,
+                                     .head_dim = args->head_dim,
+                                     .scale = args->scale,
+                                     .mask = args->mask,
+                                     .mask_stride = args->mask_stride,
+                                     .scratch = args->scratch};
+  call->kernels->attention_i8(&quantized);
 }
 
 static void task(void *context, size_t index, int thread) {
@@ -184,7 +227,11 @@ static void task(void *context, size_t index, int thread) {
     args.mask = (const float *)run->mask->data + first;
     args.mask_stride = run->mask_stride[2];
   }
-  call->kernels->attention_f32(&args);
+  if (run->i8) {
+    run_i8(call, &args);
+  } else {
+    call->kernels->attention_f32(&args);
+  }
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {
@@ -198,7 +245,7 @@ const kp_op kp_op_attention = {
     .name = "attention",
     .min_inputs = 3,
     .max_inputs = 4,
-    .attribute_count = 10,
+    .attribute_count = 11,
     .attributes = {{.name = "heads", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .required = true},
                    {.name = "head_dim", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .required = true},
                    {.name = "scale", .kind = KP_ATTR_FLOAT, .min_count = 1, .max_count = 1, .required = true},
@@ -208,7 +255,8 @@ const kp_op kp_op_attention = {
                    {.name = "q_head_stride", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .default_int = -1},
                    {.name = "k_head_stride", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .default_int = -1},
                    {.name = "v_head_stride", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .default_int = -1},
-                   {.name = "causal", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1}},
+                   {.name = "causal", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1},
+                   {.name = "precision", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = precisions}},
     .infer = infer,
     .scratch = scratch,
     .macs = macs,

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "ops/shape.h"
+#include "ops/quantized.h"
 
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *first = &call->inputs[0];
@@ -23,6 +23,11 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   KP_TRY(kp_check_elements("concat", "an output", &joined, error));
   call->output.dtype = first->dtype;
   call->output.shape = joined;
+  size_t channel = 0;
+  for (size_t i = 0; i < call->input_count && first->dtype == KP_I8; i++) {
+    KP_TRY(kp_check_same_quantization("concat", &call->inputs[i], &call->output, channel, error));
+    if (axis == joined.rank - 1) channel += kp_last_dim(&call->inputs[i]);
+  }
   return KP_OK;
 }
 

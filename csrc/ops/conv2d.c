@@ -1,8 +1,8 @@
 #include <string.h>
 
+#include "ops/conv2d.h"
+#include "ops/dense_i8.h"
 #include "ops/epilogue.h"
-
-enum { STRIDE = 0, PAD, DILATION, GROUPS, ACT };
 
 /* Output pixels of a depthwise task: their tap pointers stay in the first-level cache. */
 #define DEPTHWISE_PIXELS 64
@@ -16,7 +16,7 @@ static bool is_depthwise(const kp_op_call *call) { return call->inputs[1].shape.
 
 static kp_status check_weight(const kp_op_call *call, kp_error *error) {
   const kp_shape *x = &call->inputs[0].shape, *weight = &call->inputs[1].shape;
-  int64_t channels = x->dim[3], groups = call->attributes[GROUPS].i[0];
+  int64_t channels = x->dim[3], groups = call->attributes[KP_CONV_GROUPS].i[0];
   if (is_depthwise(call)) {
     if (groups < 2 || groups != channels || weight->dim[2] != channels) {
       return kp_fail(
@@ -42,56 +42,63 @@ static kp_status check_weight(const kp_op_call *call, kp_error *error) {
   return KP_OK;
 }
 
+static bool is_i8(const kp_op_call *call) { return call->inputs[0].dtype == KP_I8 || call->inputs[1].dtype == KP_I8; }
+
+static kp_status check_f32(kp_op_call *call, kp_error *error) {
+  KP_TRY(kp_check_dtype("conv2d", "x", &call->inputs[0], KP_F32, error));
+  KP_TRY(kp_check_dtype("conv2d", "weight", &call->inputs[1], KP_F32, error));
+  if (is_depthwise(call) && call->input_count > 3 && call->present[3]) {
+    return kp_fail(error, KP_ERROR_MODEL, "conv2d: expected no residual with a depthwise float weight");
+  }
+  if (call->attributes[KP_CONV_OUT].i[0] != KP_OUT_F32) {
+    return kp_fail(error, KP_ERROR_MODEL, "conv2d: expected out=f32 with a float weight");
+  }
+  call->output.dtype = KP_F32;
+  return kp_epilogue_check("conv2d", call, call->output.shape.dim[3], error);
+}
+
+static kp_status check_i8(kp_op_call *call, kp_error *error) {
+  kp_conv2d conv = kp_conv2d_describe(call);
+  if (call->inputs[0].dtype != KP_I8 && !(conv.pointwise && conv.groups == 1 && call->inputs[0].dtype == KP_F32)) {
+    return kp_fail(
+        error, KP_ERROR_MODEL,
+        "conv2d: with an i8 weight expected x of dtype i8, or f32 for 1x1 without stride, padding or groups");
+  }
+  return kp_i8_check("conv2d", call, conv.out_channels, (int64_t)(conv.taps * conv.group_channels),
+                     call->attributes[KP_CONV_OUT].i[0], error);
+}
+
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0], *weight = &call->inputs[1];
-  KP_TRY(kp_check_dtype("conv2d", "x", x, KP_F32, error));
-  KP_TRY(kp_check_dtype("conv2d", "weight", weight, KP_F32, error));
   KP_TRY(kp_check_rank("conv2d", "x", x, 4, error));
   KP_TRY(kp_check_not_empty("conv2d", "x", &x->shape, error));
   KP_TRY(kp_check_not_empty("conv2d", "weight", &weight->shape, error));
-  KP_TRY(kp_check_range("conv2d", "stride", &call->attributes[STRIDE], 1, MAX_STEP, error));
-  KP_TRY(kp_check_range("conv2d", "pad", &call->attributes[PAD], 0, MAX_STEP, error));
-  KP_TRY(kp_check_range("conv2d", "dilation", &call->attributes[DILATION], 1, MAX_STEP, error));
-  KP_TRY(kp_check_range("conv2d", "groups", &call->attributes[GROUPS], 1, KP_MAX_ELEMENTS, error));
+  KP_TRY(kp_check_range("conv2d", "stride", &call->attributes[KP_CONV_STRIDE], 1, MAX_STEP, error));
+  KP_TRY(kp_check_range("conv2d", "pad", &call->attributes[KP_CONV_PAD], 0, MAX_STEP, error));
+  KP_TRY(kp_check_range("conv2d", "dilation", &call->attributes[KP_CONV_DILATION], 1, MAX_STEP, error));
+  KP_TRY(kp_check_range("conv2d", "groups", &call->attributes[KP_CONV_GROUPS], 1, KP_MAX_ELEMENTS, error));
   KP_TRY(check_weight(call, error));
-  const int64_t *pad = call->attributes[PAD].i, *kernel = weight->shape.dim + (is_depthwise(call) ? 0 : 1);
+  const int64_t *pad = call->attributes[KP_CONV_PAD].i, *kernel = weight->shape.dim + (is_depthwise(call) ? 0 : 1);
   kp_shape shape = {.rank = 4, .dim = {x->shape.dim[0]}};
   for (int axis = 0; axis < 2; axis++) {
-    int64_t window = (kernel[axis] - 1) * call->attributes[DILATION].i[axis] + 1;
+    int64_t window = (kernel[axis] - 1) * call->attributes[KP_CONV_DILATION].i[axis] + 1;
     int64_t padded = x->shape.dim[1 + axis] + pad[axis] + pad[axis + 2];
     if (window > padded) {
       return kp_fail(error, KP_ERROR_MODEL, "conv2d: a window of %lld does not fit the padded side of %lld",
                      (long long)window, (long long)padded);
     }
-    shape.dim[1 + axis] = (padded - window) / call->attributes[STRIDE].i[axis] + 1;
+    shape.dim[1 + axis] = (padded - window) / call->attributes[KP_CONV_STRIDE].i[axis] + 1;
   }
   shape.dim[3] = is_depthwise(call) ? x->shape.dim[3] : weight->shape.dim[0];
-  call->output.dtype = KP_F32;
   call->output.shape = shape;
   KP_TRY(kp_check_elements("conv2d", "an output", &shape, error));
-  if (is_depthwise(call) && call->input_count > 3 && call->present[3]) {
-    return kp_fail(error, KP_ERROR_MODEL, "conv2d: expected no residual with a depthwise weight");
-  }
-  return kp_epilogue_check("conv2d", call, shape.dim[3], error);
+  return is_i8(call) ? check_i8(call, error) : check_f32(call, error);
 }
 
-typedef struct conv2d_run {
-  const kp_op_call *call;
-  int64_t height, width, channels, out_height, out_width, out_channels;
-  int64_t kernel[2], stride[2], pad[2], dilation[2];
-  size_t pixels; /* of the output, in all images */
-  size_t groups, group_channels, group_outputs;
-  size_t k;       /* elements of a window in one group */
-  bool pointwise; /* a window is an input pixel, and windows follow each other as pixels do */
-  size_t block_pixels;
-  size_t shared_bytes, thread_bytes; /* of scratch */
-  kp_gemm_weight weights;            /* of group 0; prepared where there is one group */
-} conv2d_run;
-
-static conv2d_run describe(const kp_op_call *call) {
+kp_conv2d kp_conv2d_describe(const kp_op_call *call) {
   const kp_shape *x = &call->inputs[0].shape, *y = &call->output.shape, *weight = &call->inputs[1].shape;
-  const int64_t *kernel = weight->dim + (is_depthwise(call) ? 0 : 1);
-  conv2d_run run = {.call = call,
+  const int64_t *kernel = weight->dim + (is_depthwise(call) ? 0 : 1), *pad = call->attributes[KP_CONV_PAD].i;
+  kp_conv2d conv = {.call = call,
                     .height = x->dim[1],
                     .width = x->dim[2],
                     .channels = x->dim[3],
@@ -99,126 +106,154 @@ static conv2d_run describe(const kp_op_call *call) {
                     .out_width = y->dim[2],
                     .out_channels = y->dim[3],
                     .pixels = (size_t)(y->dim[0] * y->dim[1] * y->dim[2]),
-                    .groups = (size_t)call->attributes[GROUPS].i[0]};
-  run.group_channels = (size_t)run.channels / run.groups;
-  run.group_outputs = (size_t)run.out_channels / run.groups;
-  bool unit = true;
+                    .groups = (size_t)call->attributes[KP_CONV_GROUPS].i[0],
+                    .depthwise = is_depthwise(call),
+                    .pointwise = true};
+  conv.group_channels = (size_t)conv.channels / conv.groups;
+  conv.group_outputs = (size_t)conv.out_channels / conv.groups;
   for (int axis = 0; axis < 2; axis++) {
-    run.kernel[axis] = kernel[axis];
-    run.stride[axis] = call->attributes[STRIDE].i[axis];
-    run.pad[axis] = call->attributes[PAD].i[axis];
-    run.dilation[axis] = call->attributes[DILATION].i[axis];
-    unit = unit && kernel[axis] == 1 && run.stride[axis] == 1 && run.pad[axis] == 0 &&
-           call->attributes[PAD].i[axis + 2] == 0;
+    conv.kernel[axis] = kernel[axis];
+    conv.stride[axis] = call->attributes[KP_CONV_STRIDE].i[axis];
+    conv.pad[axis] = pad[axis];
+    conv.dilation[axis] = call->attributes[KP_CONV_DILATION].i[axis];
+    bool unit = kernel[axis] == 1 && conv.stride[axis] == 1 && pad[axis] == 0 && pad[axis + 2] == 0;
+    conv.pointwise = conv.pointwise && unit;
   }
-  run.pointwise = unit;
-  size_t taps = (size_t)(run.kernel[0] * run.kernel[1]);
-  run.k = taps * run.group_channels;
-  if (is_depthwise(call)) {
+  conv.taps = (size_t)(conv.kernel[0] * conv.kernel[1]);
+  return conv;
+}
+
+typedef struct conv2d_run {
+  kp_conv2d conv;
+  size_t k; /* elements of a window in one group */
+  size_t block_pixels;
+  size_t shared_bytes, thread_bytes; /* of scratch */
+  kp_gemm_weight weights;            /* of group 0; prepared where there is one group */
+} conv2d_run;
+
+static conv2d_run plan_conv(const kp_op_call *call) {
+  conv2d_run run = {.conv = kp_conv2d_describe(call)};
+  const kp_conv2d *conv = &run.conv;
+  run.k = conv->taps * conv->group_channels;
+  if (conv->depthwise) {
     run.block_pixels = DEPTHWISE_PIXELS;
-    run.shared_bytes = kp_scratch_bytes((size_t)run.channels) + kp_round_up(taps * sizeof(int64_t), 64);
-    run.thread_bytes = kp_round_up(DEPTHWISE_PIXELS * taps * sizeof(float *), 64);
+    run.shared_bytes = kp_scratch_bytes((size_t)conv->channels) + kp_round_up(conv->taps * sizeof(int64_t), 64);
+    run.thread_bytes = kp_round_up(DEPTHWISE_PIXELS * conv->taps * sizeof(float *), 64);
   } else {
-    run.block_pixels = kp_block_rows(run.pixels, run.k + (size_t)run.out_channels, call->threads);
-    if (run.groups == 1)
-      run.shared_bytes = kp_scratch_bytes(kp_gemm_prepare_scratch(run.pixels, run.group_outputs, run.k));
-    if (!run.pointwise) run.thread_bytes = kp_scratch_bytes(run.block_pixels * run.k);
+    run.block_pixels = kp_block_rows(conv->pixels, run.k + (size_t)conv->out_channels, call->threads);
+    if (conv->groups == 1)
+      run.shared_bytes = kp_scratch_bytes(kp_gemm_prepare_scratch(call, conv->pixels, conv->group_outputs, run.k));
+    if (!conv->pointwise) run.thread_bytes = kp_scratch_bytes(run.block_pixels * run.k);
   }
   return run;
 }
 
+static kp_dense dense_of(const kp_conv2d *conv) {
+  const kp_op_call *call = conv->call;
+  return (kp_dense){.rows = conv->pixels,
+                    .n = (size_t)conv->out_channels,
+                    .k = (size_t)conv->channels,
+                    .x = call->inputs[0].data,
+                    .bias = kp_optional_f32(call, 2),
+                    .residual = kp_optional_f32(call, 3),
+                    .y = call->output.data,
+                    .act = (kp_act)call->attributes[KP_CONV_ACT].i[0]};
+}
+
 static size_t scratch(const kp_op_call *call) {
-  conv2d_run run = describe(call);
-  if (run.pointwise && run.groups == 1) return kp_dense_scratch(run.pixels, run.group_outputs, run.k);
+  if (is_i8(call)) return kp_conv2d_i8_scratch(call);
+  conv2d_run run = plan_conv(call);
+  if (run.conv.pointwise && run.conv.groups == 1)
+    return kp_dense_scratch(call, run.conv.pixels, run.conv.group_outputs, run.k);
   return run.shared_bytes + (size_t)call->threads * run.thread_bytes;
 }
 
 static uint64_t macs(const kp_op_call *call) {
-  conv2d_run run = describe(call);
-  return (uint64_t)run.pixels * (uint64_t)run.out_channels * run.k;
+  kp_conv2d conv = kp_conv2d_describe(call);
+  return (uint64_t)conv.pixels * (uint64_t)conv.out_channels * conv.taps * conv.group_channels;
 }
 
 /* ---- Windows ---- */
 
-/* Where an output pixel's window begins: an image, and a pixel in it that may lie in the padding. */
-typedef struct window {
-  int64_t image, top, left, out_x, out_y;
-} window;
-
-static window window_at(const conv2d_run *run, size_t pixel) {
-  window at = {.out_x = (int64_t)pixel % run->out_width,
-               .out_y = (int64_t)pixel / run->out_width % run->out_height,
-               .image = (int64_t)pixel / run->out_width / run->out_height};
-  at.top = at.out_y * run->stride[0] - run->pad[0];
-  at.left = at.out_x * run->stride[1] - run->pad[1];
+kp_window kp_window_at(const kp_conv2d *conv, size_t pixel) {
+  kp_window at = {.out_x = (int64_t)pixel % conv->out_width,
+                  .out_y = (int64_t)pixel / conv->out_width % conv->out_height,
+                  .image = (int64_t)pixel / conv->out_width / conv->out_height};
+  at.top = at.out_y * conv->stride[0] - conv->pad[0];
+  at.left = at.out_x * conv->stride[1] - conv->pad[1];
   return at;
 }
 
-static void window_next(const conv2d_run *run, window *at) {
-  at->left += run->stride[1];
-  if (++at->out_x < run->out_width) return;
+void kp_window_next(const kp_conv2d *conv, kp_window *at) {
+  at->left += conv->stride[1];
+  if (++at->out_x < conv->out_width) return;
   at->out_x = 0;
-  at->left = -run->pad[1];
-  at->top += run->stride[0];
-  if (++at->out_y < run->out_height) return;
+  at->left = -conv->pad[1];
+  at->top += conv->stride[0];
+  if (++at->out_y < conv->out_height) return;
   at->out_y = 0;
-  at->top = -run->pad[0];
+  at->top = -conv->pad[0];
   at->image++;
 }
 
-static bool window_inside(const conv2d_run *run, const window *at) {
-  return at->top >= 0 && at->left >= 0 && at->top + (run->kernel[0] - 1) * run->dilation[0] < run->height &&
-         at->left + (run->kernel[1] - 1) * run->dilation[1] < run->width;
+bool kp_window_inside(const kp_conv2d *conv, const kp_window *at) {
+  return at->top >= 0 && at->left >= 0 && at->top + (conv->kernel[0] - 1) * conv->dilation[0] < conv->height &&
+         at->left + (conv->kernel[1] - 1) * conv->dilation[1] < conv->width;
+}
+
+void kp_tap_offsets(const kp_conv2d *conv, int64_t *offsets) {
+  for (int64_t y = 0; y < conv->kernel[0]; y++) {
+    for (int64_t x = 0; x < conv->kernel[1]; x++) {
+      *offsets++ = (y * conv->dilation[0] * conv->width + x * conv->dilation[1]) * conv->channels;
+    }
+  }
 }
 
 /* The input pixel (row, column) of an image, or NULL in the padding. */
-static const float *input_pixel(const conv2d_run *run, int64_t image, int64_t row, int64_t column) {
-  if (row < 0 || row >= run->height || column < 0 || column >= run->width) return NULL;
-  return (const float *)run->call->inputs[0].data + ((image * run->height + row) * run->width + column) * run->channels;
+static const float *input_pixel(const kp_conv2d *conv, int64_t image, int64_t row, int64_t column) {
+  int64_t index = kp_input_pixel(conv, image, row, column);
+  return index >= 0 ? (const float *)conv->call->inputs[0].data + index : NULL;
 }
 
 /* ---- Depthwise ---- */
 
 static void depthwise_task(void *context, size_t task, int thread) {
   const conv2d_run *run = context;
-  const kp_op_call *call = run->call;
+  const kp_conv2d *conv = &run->conv;
+  const kp_op_call *call = conv->call;
   char *shared = call->scratch;
   const float *zeros = (const float *)(const void *)shared;
-  const int64_t *tap_offsets = (const int64_t *)(const void *)(shared + kp_scratch_bytes((size_t)run->channels));
+  const int64_t *tap_offsets = (const int64_t *)(const void *)(shared + kp_scratch_bytes((size_t)conv->channels));
   const float **taps = (const float **)(void *)(shared + run->shared_bytes + (size_t)thread * run->thread_bytes);
-  size_t tap_count = (size_t)(run->kernel[0] * run->kernel[1]);
-  kp_range pixels = kp_task_range(run->pixels, run->block_pixels, task);
-  window at = window_at(run, pixels.begin);
+  size_t tap_count = conv->taps;
+  kp_range pixels = kp_task_range(conv->pixels, run->block_pixels, task);
+  kp_window at = kp_window_at(conv, pixels.begin);
   const float **tap = taps;
-  for (size_t pixel = pixels.begin; pixel < pixels.end; pixel++, window_next(run, &at)) {
-    if (window_inside(run, &at)) {
-      const float *first = input_pixel(run, at.image, at.top, at.left);
+  for (size_t pixel = pixels.begin; pixel < pixels.end; pixel++, kp_window_next(conv, &at)) {
+    if (kp_window_inside(conv, &at)) {
+      const float *first = input_pixel(conv, at.image, at.top, at.left);
       for (size_t i = 0; i < tap_count; i++) tap[i] = first + tap_offsets[i];
       tap += tap_count;
       continue;
     }
-    for (int64_t y = 0; y < run->kernel[0]; y++) {
-      for (int64_t x = 0; x < run->kernel[1]; x++) {
-        const float *in = input_pixel(run, at.image, at.top + y * run->dilation[0], at.left + x * run->dilation[1]);
+    for (int64_t y = 0; y < conv->kernel[0]; y++) {
+      for (int64_t x = 0; x < conv->kernel[1]; x++) {
+        const float *in = input_pixel(conv, at.image, at.top + y * conv->dilation[0], at.left + x * conv->dilation[1]);
         *tap++ = in != NULL ? in : zeros;
       }
     }
   }
-  float *out = (float *)call->output.data + pixels.begin * (size_t)run->channels;
+  float *out = (float *)call->output.data + pixels.begin * (size_t)conv->channels;
   call->kernels->depthwise_f32(out, taps, call->inputs[1].data, kp_optional_f32(call, 2), pixels.end - pixels.begin,
-                               tap_count, (size_t)run->channels, (kp_act)call->attributes[ACT].i[0]);
+                               tap_count, (size_t)conv->channels, (kp_act)call->attributes[KP_CONV_ACT].i[0]);
 }
 
 static void run_depthwise(conv2d_run *run) {
-  char *shared = run->call->scratch;
-  memset(shared, 0, (size_t)run->channels * sizeof(float));
-  int64_t *tap_offsets = (int64_t *)(void *)(shared + kp_scratch_bytes((size_t)run->channels));
-  for (int64_t y = 0; y < run->kernel[0]; y++) {
-    for (int64_t x = 0; x < run->kernel[1]; x++) {
-      *tap_offsets++ = (y * run->dilation[0] * run->width + x * run->dilation[1]) * run->channels;
-    }
-  }
-  kp_pool_run(run->call->pool, kp_divide_up(run->pixels, run->block_pixels), depthwise_task, run);
+  const kp_conv2d *conv = &run->conv;
+  char *shared = conv->call->scratch;
+  memset(shared, 0, (size_t)conv->channels * sizeof(float));
+  kp_tap_offsets(conv, (int64_t *)(void *)(shared + kp_scratch_bytes((size_t)conv->channels)));
+  kp_pool_run(conv->call->pool, kp_divide_up(conv->pixels, run->block_pixels), depthwise_task, run);
 }
 
 /* ---- Dense and grouped: im2col and a matrix product by blocks of output pixels ---- */
@@ -226,22 +261,22 @@ static void run_depthwise(conv2d_run *run) {
 static void copy_floats(float *to, const float *from, size_t n) { memcpy(to, from, n * sizeof(float)); }
 
 /* Windows of one group as rows of k floats, ordered as the weight's (kh, kw, channels). */
-static void gather_windows(const conv2d_run *run, kp_range pixels, size_t group, float *rows) {
-  size_t channels = run->group_channels, first = group * channels;
-  bool contiguous = run->groups == 1 && run->dilation[1] == 1;
-  window at = window_at(run, pixels.begin);
-  for (size_t pixel = pixels.begin; pixel < pixels.end; pixel++, window_next(run, &at)) {
-    bool inside = contiguous && window_inside(run, &at);
-    for (int64_t y = 0; y < run->kernel[0]; y++) {
-      int64_t row = at.top + y * run->dilation[0];
+static void gather_windows(const kp_conv2d *conv, kp_range pixels, size_t group, float *rows) {
+  size_t channels = conv->group_channels, first = group * channels;
+  bool contiguous = conv->groups == 1 && conv->dilation[1] == 1;
+  kp_window at = kp_window_at(conv, pixels.begin);
+  for (size_t pixel = pixels.begin; pixel < pixels.end; pixel++, kp_window_next(conv, &at)) {
+    bool inside = contiguous && kp_window_inside(conv, &at);
+    for (int64_t y = 0; y < conv->kernel[0]; y++) {
+      int64_t row = at.top + y * conv->dilation[0];
       if (inside) {
-        size_t floats = (size_t)run->kernel[1] * channels;
-        copy_floats(rows, input_pixel(run, at.image, row, at.left), floats);
+        size_t floats = (size_t)conv->kernel[1] * channels;
+        copy_floats(rows, input_pixel(conv, at.image, row, at.left), floats);
         rows += floats;
         continue;
       }
-      for (int64_t x = 0; x < run->kernel[1]; x++, rows += channels) {
-        const float *in = input_pixel(run, at.image, row, at.left + x * run->dilation[1]);
+      for (int64_t x = 0; x < conv->kernel[1]; x++, rows += channels) {
+        const float *in = input_pixel(conv, at.image, row, at.left + x * conv->dilation[1]);
         if (in != NULL) {
           copy_floats(rows, in + first, channels);
         } else {
@@ -254,56 +289,50 @@ static void gather_windows(const conv2d_run *run, kp_range pixels, size_t group,
 
 static void block_task(void *context, size_t task, int thread) {
   const conv2d_run *run = context;
-  const kp_op_call *call = run->call;
-  kp_range pixels = kp_task_range(run->pixels, run->block_pixels, task);
-  size_t m = pixels.end - pixels.begin, out_channels = (size_t)run->out_channels;
+  const kp_conv2d *conv = &run->conv;
+  const kp_op_call *call = conv->call;
+  kp_range pixels = kp_task_range(conv->pixels, run->block_pixels, task);
+  size_t m = pixels.end - pixels.begin, out_channels = (size_t)conv->out_channels;
   size_t first = pixels.begin * out_channels;
   float *windows = (float *)(void *)((char *)call->scratch + run->shared_bytes + (size_t)thread * run->thread_bytes);
   float *out = (float *)call->output.data + first;
-  for (size_t group = 0; group < run->groups; group++) {
+  for (size_t group = 0; group < conv->groups; group++) {
     const float *a = windows;
     size_t a_stride = run->k;
-    if (run->pointwise) {
-      a = (const float *)call->inputs[0].data + pixels.begin * (size_t)run->channels + group * run->group_channels;
-      a_stride = (size_t)run->channels;
+    if (conv->pointwise) {
+      a = (const float *)call->inputs[0].data + pixels.begin * (size_t)conv->channels + group * conv->group_channels;
+      a_stride = (size_t)conv->channels;
     } else {
-      gather_windows(run, pixels, group, windows);
+      gather_windows(conv, pixels, group, windows);
     }
-    const float *weights = kp_gemm_weight_columns(&run->weights, group * run->group_outputs);
-    kp_gemm_f32(run->weights.transposed, m, run->group_outputs, run->k, a, a_stride, weights, run->weights.stride,
-                out + group * run->group_outputs, out_channels);
+    const float *weights = kp_gemm_weight_columns(&run->weights, group * conv->group_outputs);
+    kp_gemm_f32(call, run->weights.transposed, m, conv->group_outputs, run->k, a, a_stride, weights,
+                run->weights.stride, out + group * conv->group_outputs, out_channels);
   }
   const float *residual = kp_optional_f32(call, 3);
   call->kernels->epilogue_f32(out, out_channels, kp_optional_f32(call, 2), residual != NULL ? residual + first : NULL,
-                              out_channels, m, out_channels, (kp_act)call->attributes[ACT].i[0]);
+                              out_channels, m, out_channels, (kp_act)call->attributes[KP_CONV_ACT].i[0]);
 }
 
 static void run_blocks(conv2d_run *run) {
-  const kp_op_call *call = run->call;
-  const float *w = call->inputs[1].data;
-  if (run->groups == 1) {
-    run->weights = kp_gemm_prepare(call->kernels, run->pixels, run->group_outputs, run->k, w, call->scratch);
-  } else {
-    run->weights = (kp_gemm_weight){.data = w, .stride = run->k, .transposed = true};
-  }
-  kp_pool_run(call->pool, kp_divide_up(run->pixels, run->block_pixels), block_task, run);
+  const kp_conv2d *conv = &run->conv;
+  const kp_op_call *call = conv->call;
+  float *scratch = conv->groups == 1 ? call->scratch : NULL;
+  run->weights = kp_gemm_prepare(call, conv->pixels, (size_t)conv->out_channels, run->k, scratch);
+  kp_pool_run(call->pool, kp_divide_up(conv->pixels, run->block_pixels), block_task, run);
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {
   (void)error;
-  conv2d_run run = describe(call);
-  if (is_depthwise(call)) {
+  if (is_i8(call)) {
+    kp_conv2d_i8_run(call);
+    return KP_OK;
+  }
+  conv2d_run run = plan_conv(call);
+  if (run.conv.depthwise) {
     run_depthwise(&run);
-  } else if (run.pointwise && run.groups == 1) {
-    const kp_dense dense = {.rows = run.pixels,
-                            .n = run.group_outputs,
-                            .k = run.k,
-                            .x = call->inputs[0].data,
-                            .w = call->inputs[1].data,
-                            .bias = kp_optional_f32(call, 2),
-                            .residual = kp_optional_f32(call, 3),
-                            .y = call->output.data,
-                            .act = (kp_act)call->attributes[ACT].i[0]};
+  } else if (run.conv.pointwise && run.conv.groups == 1) {
+    kp_dense dense = dense_of(&run.conv);
     kp_dense_run(call, &dense);
   } else {
     run_blocks(&run);
@@ -311,17 +340,43 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
   return KP_OK;
 }
 
+/* ---- Packed weights ---- */
+
+static size_t pack_bytes(const kp_op_call *call) {
+  if (is_i8(call)) return kp_conv2d_i8_pack_bytes(call);
+  kp_conv2d conv = kp_conv2d_describe(call);
+  return conv.depthwise ? 0 : kp_gemm_pack_bytes(call, (size_t)conv.out_channels, conv.taps * conv.group_channels);
+}
+
+static void pack(const kp_op_call *call, void *packed) {
+  if (is_i8(call)) {
+    kp_conv2d_i8_pack(call, packed);
+    return;
+  }
+  kp_conv2d conv = kp_conv2d_describe(call);
+  kp_gemm_pack(call, (size_t)conv.out_channels, conv.taps * conv.group_channels, packed);
+}
+
+static size_t constants_bytes(const kp_op_call *call) { return is_i8(call) ? kp_conv2d_i8_constants_bytes(call) : 0; }
+
+static void set_constants(const kp_op_call *call, void *constants) { kp_conv2d_i8_set_constants(call, constants); }
+
 const kp_op kp_op_conv2d = {
     .name = "conv2d",
     .min_inputs = 2,
     .max_inputs = 4,
-    .attribute_count = 5,
+    .attribute_count = 6,
     .attributes = {{.name = "stride", .kind = KP_ATTR_INT, .min_count = 2, .max_count = 2, .default_int = 1},
                    {.name = "pad", .kind = KP_ATTR_INT, .min_count = 4, .max_count = 4},
                    {.name = "dilation", .kind = KP_ATTR_INT, .min_count = 2, .max_count = 2, .default_int = 1},
                    {.name = "groups", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1, .default_int = 1},
-                   {.name = "act", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = kp_act_words}},
+                   {.name = "act", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = kp_act_words},
+                   {.name = "out", .kind = KP_ATTR_WORD, .min_count = 1, .max_count = 1, .words = kp_out_words}},
     .infer = infer,
+    .pack_bytes = pack_bytes,
+    .pack = pack,
+    .constants_bytes = constants_bytes,
+    .set_constants = set_constants,
     .scratch = scratch,
     .macs = macs,
     .run = run,

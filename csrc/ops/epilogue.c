@@ -21,7 +21,9 @@ kp_status kp_epilogue_check(const char *op, const kp_op_call *call, int64_t chan
   }
   if (call->input_count > 3 && call->present[3]) {
     const kp_view *residual = &call->inputs[3];
-    KP_TRY(kp_check_dtype(op, "residual", residual, KP_F32, error));
+    if (residual->dtype != KP_I8 || call->inputs[1].dtype != KP_I8) {
+      KP_TRY(kp_check_dtype(op, "residual", residual, KP_F32, error));
+    }
     if (!kp_shape_equal(&residual->shape, &call->output.shape)) {
       return kp_fail(error, KP_ERROR_MODEL, "%s: residual has shape %s, the output %s", op,
                      kp_shape_format(&residual->shape).text, kp_shape_format(&call->output.shape).text);
@@ -51,19 +53,19 @@ static void dense_task(void *context, size_t task, int thread) {
   kp_range columns = kp_task_range(dense->n, run->column_step, task % run->column_tasks);
   size_t m = rows.end - rows.begin, n = columns.end - columns.begin;
   size_t corner = rows.begin * dense->n + columns.begin;
-  kp_gemm_f32(run->weight.transposed, m, n, dense->k, dense->x + rows.begin * dense->k, dense->k,
+  kp_gemm_f32(run->call, run->weight.transposed, m, n, dense->k, dense->x + rows.begin * dense->k, dense->k,
               kp_gemm_weight_columns(&run->weight, columns.begin), run->weight.stride, dense->y + corner, dense->n);
   run->call->kernels->epilogue_f32(dense->y + corner, dense->n, dense->bias ? dense->bias + columns.begin : NULL,
                                    dense->residual ? dense->residual + corner : NULL, dense->n, m, n, dense->act);
 }
 
-size_t kp_dense_scratch(size_t rows, size_t n, size_t k) {
-  return kp_scratch_bytes(kp_gemm_prepare_scratch(rows, n, k));
+size_t kp_dense_scratch(const kp_op_call *call, size_t rows, size_t n, size_t k) {
+  return kp_scratch_bytes(kp_gemm_prepare_scratch(call, rows, n, k));
 }
 
 void kp_dense_run(const kp_op_call *call, const kp_dense *dense) {
   dense_run run = {.call = call, .dense = dense};
-  run.weight = kp_gemm_prepare(call->kernels, dense->rows, dense->n, dense->k, dense->w, call->scratch);
+  run.weight = kp_gemm_prepare(call, dense->rows, dense->n, dense->k, call->scratch);
   size_t shares = kp_min_size((size_t)call->threads, dense->rows * dense->n * dense->k / KP_TASK_MACS + 1);
   /* The longer side is shared out: the other operand is read by every task. */
   bool by_columns = dense->n > dense->rows;

@@ -19,13 +19,13 @@ static inline const float *kp_optional_f32(const kp_op_call *call, size_t index)
 /* y (rows, n) = act(x (rows, k) w^T + bias) + residual, all dense. */
 typedef struct kp_dense {
   size_t rows, n, k;
-  const float *x, *w; /* w (n, k) */
+  const float *x; /* w, input 1, is (n, k) */
   const float *bias, *residual;
   float *y;
   kp_act act;
 } kp_dense;
 
-size_t kp_dense_scratch(size_t rows, size_t n, size_t k); /* bytes, in call->scratch */
+size_t kp_dense_scratch(const kp_op_call *call, size_t rows, size_t n, size_t k); /* bytes, in call->scratch */
 void kp_dense_run(const kp_op_call *call, const kp_dense *dense);
 
 /* Rows of a block whose rows have `row_floats` floats in all, so that it stays in a core's second-level cache from the

@@ -52,8 +52,12 @@ static tile choose_tile(bool b_transposed, size_t m, size_t n, size_t k) {
   return cut.rows >= kp_min_size(m, 4) ? cut : whole;
 }
 
-void kp_gemm_f32(bool b_transposed, size_t m, size_t n, size_t k, const float *a, size_t a_stride, const float *b,
-                 size_t b_stride, float *c, size_t c_stride) {
+void kp_gemm_f32(const kp_op_call *call, bool b_transposed, size_t m, size_t n, size_t k, const float *a,
+                 size_t a_stride, const float *b, size_t b_stride, float *c, size_t c_stride) {
+  if (call->exact) {
+    call->kernels->gemm_f32(c, c_stride, a, a_stride, b, b_stride, m, n, k);
+    return;
+  }
   tile step = choose_tile(b_transposed, m, n, k);
   for (size_t row = 0; row < m; row += step.rows) {
     size_t rows = kp_min_size(step.rows, m - row);
@@ -67,17 +71,30 @@ void kp_gemm_f32(bool b_transposed, size_t m, size_t n, size_t k, const float *a
   }
 }
 
-static bool transposing_pays(size_t m, size_t k) {
-  return m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && has_small_kernels();
+static bool transposing_pays(const kp_op_call *call, size_t m, size_t k) {
+  return !call->exact && m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && has_small_kernels();
 }
 
-size_t kp_gemm_prepare_scratch(size_t m, size_t n, size_t k) { return transposing_pays(m, k) ? n * k : 0; }
+size_t kp_gemm_prepare_scratch(const kp_op_call *call, size_t m, size_t n, size_t k) {
+  return transposing_pays(call, m, k) ? n * k : 0;
+}
 
-kp_gemm_weight kp_gemm_prepare(const kp_kernels *kernels, size_t m, size_t n, size_t k, const float *w,
-                               float *scratch) {
-  if (!transposing_pays(m, k)) return (kp_gemm_weight){.data = w, .stride = k, .transposed = true};
-  kernels->transpose_32((uint32_t *)scratch, n, (const uint32_t *)w, k, n, k);
+kp_gemm_weight kp_gemm_prepare(const kp_op_call *call, size_t m, size_t n, size_t k, float *scratch) {
+  const float *w = call->inputs[1].data;
+  if (call->exact) return (kp_gemm_weight){.data = call->packed, .stride = n, .transposed = false};
+  if (scratch == NULL || !transposing_pays(call, m, k)) {
+    return (kp_gemm_weight){.data = w, .stride = k, .transposed = true};
+  }
+  call->kernels->transpose_32((uint32_t *)scratch, n, (const uint32_t *)w, k, n, k);
   return (kp_gemm_weight){.data = scratch, .stride = n, .transposed = false};
+}
+
+size_t kp_gemm_pack_bytes(const kp_op_call *call, size_t n, size_t k) {
+  return call->exact ? n * k * sizeof(float) : 0;
+}
+
+void kp_gemm_pack(const kp_op_call *call, size_t n, size_t k, void *packed) {
+  call->kernels->transpose_32(packed, n, call->inputs[1].data, k, n, k);
 }
 
 void kp_gemm_setup(void) { scipy_openblas_set_num_threads(1); }

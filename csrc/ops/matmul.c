@@ -86,8 +86,15 @@ static void operands_of(const matmul_run *run, size_t batch, const float **a, co
   *b = (const float *)run->call->inputs[1].data + index[1] * run->k * run->n;
 }
 
-static size_t thread_scratch(const matmul_run *run) {
+/* gemm_f32 takes b as (k, n). */
+static bool transposes_b(const matmul_run *run) { return run->transpose_b && run->call->exact; }
+
+static size_t left_scratch(const matmul_run *run) {
   return run->transpose_a ? kp_scratch_bytes(run->row_step * run->k) : 0;
+}
+
+static size_t thread_scratch(const matmul_run *run) {
+  return left_scratch(run) + (transposes_b(run) ? kp_scratch_bytes(run->column_step * run->k) : 0);
 }
 
 static size_t scratch(const kp_op_call *call) {
@@ -109,16 +116,24 @@ static void task(void *context, size_t index, int thread) {
   size_t m = rows.end - rows.begin, n = columns.end - columns.begin;
   const float *a, *b;
   operands_of(run, batch, &a, &b);
+  char *scratch = (char *)call->scratch + (size_t)thread * thread_scratch(run);
   if (run->transpose_a) { /* a is (k, m) */
-    uint32_t *transposed = (uint32_t *)(void *)((char *)call->scratch + (size_t)thread * thread_scratch(run));
+    uint32_t *transposed = (uint32_t *)(void *)scratch;
     call->kernels->transpose_32(transposed, run->k, (const uint32_t *)(a + rows.begin), run->m, run->k, m);
     a = (const float *)transposed;
   } else {
     a += rows.begin * run->k;
   }
   b += columns.begin * (run->transpose_b ? run->k : 1);
+  size_t b_stride = run->transpose_b ? run->k : run->n;
+  if (transposes_b(run)) {
+    uint32_t *transposed = (uint32_t *)(void *)(scratch + left_scratch(run));
+    call->kernels->transpose_32(transposed, n, (const uint32_t *)b, run->k, n, run->k);
+    b = (const float *)transposed;
+    b_stride = n;
+  }
   float *c = (float *)call->output.data + (batch * run->m + rows.begin) * run->n + columns.begin;
-  kp_gemm_f32(run->transpose_b, m, n, run->k, a, run->k, b, run->transpose_b ? run->k : run->n, c, run->n);
+  kp_gemm_f32(call, run->transpose_b && !call->exact, m, n, run->k, a, run->k, b, b_stride, c, run->n);
   if (run->alpha != 1.0f) {
     for (size_t row = 0; row < m; row++) {
       call->kernels->binary_f32[KP_MUL](c + row * run->n, c + row * run->n, 1, &run->alpha, 0, n);

@@ -50,10 +50,19 @@ static inline int64_t kp_shape_elements(const kp_shape *shape) {
   return n;
 }
 
+/* real = scale[c] * (q - zero_point[c]), c the index in the last dimension. */
+typedef struct kp_quantization {
+  const float *scale;
+  const int8_t *zero_point;
+} kp_quantization;
+
 typedef struct kp_view {
   kp_dtype dtype;
   kp_shape shape;
   void *data; /* NULL while planning; for an absent optional input too */
+  bool is_weight;
+  kp_quantization quantization; /* of i8 that is no weight */
+  const float *channel_scale;   /* of an i8 weight: by output channel */
 } kp_view;
 
 /* An operator applied to concrete shapes. `infer`, `scratch` and `macs` see it with data == NULL throughout. */
@@ -63,6 +72,8 @@ typedef struct kp_op_call {
   kp_view inputs[KP_MAX_OP_INPUTS];
   bool present[KP_MAX_OP_INPUTS]; /* false: an optional input that is absent */
   kp_view output;
+  bool exact;                     /* an int8 model: float products on gemm_f32, the same bytes everywhere */
+  const void *packed, *constants; /* what `pack` and `set_constants` made; NULL: nothing */
   const kp_kernels *kernels;
   kp_pool *pool;
   int threads;   /* of the pool; fixed when the plan was made */
@@ -76,6 +87,14 @@ typedef struct kp_op {
   kp_attribute_schema attributes[KP_MAX_OP_ATTRIBUTES];
   /* Checks inputs and attributes in full, so that `run` need not, and fills in call->output.dtype and .shape. */
   kp_status (*infer)(kp_op_call *call, kp_error *error);
+  /* Once, when the model is opened, for the kernels in use; shapes that hold N or T are those at some N and T. */
+  /* Bytes for input 1, or 0 if it is a table, a weight, in the kernels' layout (NULL: none); the same for every call with that weight, which share
+   * them. Its data is there during `pack` only, where the file stores it in four bits. */
+  size_t (*pack_bytes)(const kp_op_call *call);
+  void (*pack)(const kp_op_call *call, void *packed);
+  /* Bytes for what else follows from weights and quantisations (NULL: none). `packed` is there. */
+  size_t (*constants_bytes)(const kp_op_call *call);
+  void (*set_constants)(const kp_op_call *call, void *constants);
   /* Bytes of scratch that `run` needs (NULL: none). May depend on call->threads. */
   size_t (*scratch)(const kp_op_call *call);
   /* Multiply-accumulates (NULL: none counted). */

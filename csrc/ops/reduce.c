@@ -1,13 +1,30 @@
-#include "ops/shape.h"
+#include <string.h>
+
+#include "ops/quantized.h"
 
 static const char *const functions[] = {"mean", "sum", "l2norm", NULL};
 enum { MEAN = 0, SUM, L2NORM };
 enum { FUNCTION = 0, AXES, KEEPDIM };
 
+/* A mean over all axes but the first ones and the last: (outer, length, channels) to (outer, channels). */
+static kp_status check_i8(const kp_op_call *call, kp_error *error) {
+  const kp_view *x = &call->inputs[0];
+  const kp_attribute *axes = &call->attributes[AXES];
+  KP_TRY(kp_check_quantized("reduce", "x", x, error));
+  bool fits = call->attributes[FUNCTION].i[0] == MEAN;
+  int64_t length = 1;
+  for (int i = 0; i < axes->count; i++) {
+    fits = fits && axes->i[i] == x->shape.rank - 1 - axes->count + i;
+    length *= x->shape.dim[axes->i[i]];
+  }
+  if (fits && length <= 1 << 23) return KP_OK;
+  return kp_fail(error, KP_ERROR_MODEL, "reduce: of i8 expected a mean over the axes before the last");
+}
+
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0];
   const kp_attribute *axes = &call->attributes[AXES];
-  KP_TRY(kp_check_dtype("reduce", "x", x, KP_F32, error));
+  if (x->dtype != KP_I8) KP_TRY(kp_check_dtype("reduce", "x", x, KP_F32, error));
   KP_TRY(kp_check_not_empty("reduce", "x", &x->shape, error));
   KP_TRY(kp_check_range("reduce", "axes", axes, 0, (int64_t)x->shape.rank - 1, error));
   KP_TRY(kp_check_range("reduce", "keepdim", &call->attributes[KEEPDIM], 0, 1, error));
@@ -25,7 +42,7 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   }
   call->output.dtype = KP_F32;
   call->output.shape = shape;
-  return KP_OK;
+  return x->dtype == KP_I8 ? check_i8(call, error) : KP_OK;
 }
 
 /* One pass: (outer, length, inner) summed over `length` to (outer, inner). */
@@ -92,8 +109,45 @@ static void run_pass(const kp_op_call *call, const reduce_pass *pass, const floa
   kp_pool_run(call->pool, kp_divide_up(pass->outer, run.row_step) * run.column_tasks, pass_task, &run);
 }
 
+/* ---- The mean of i8 ---- */
+
+/* Rows that are summed at a time. */
+#define SUMMED_ROWS 64
+
+static size_t scratch_i8(const kp_op_call *call) { return 2 * kp_scratch_bytes(kp_last_dim(&call->inputs[0])); }
+
+/* sums[c] += the sum of `rows` <= SUMMED_ROWS rows of x. */
+static void add_rows(const kp_op_call *call, const int8_t *x, size_t rows, size_t columns, int32_t *block,
+                     int32_t *sums) {
+  const int8_t *taps[SUMMED_ROWS];
+  for (size_t row = 0; row < rows; row++) taps[row] = x + row * columns;
+  call->kernels->sum_taps_i8(block, taps, 1, rows, columns);
+  for (size_t c = 0; c < columns; c++) sums[c] += block[c];
+}
+
+/* ((float)(sum - length * zero_point) * scale) / length. */
+static void run_i8(const kp_op_call *call) {
+  const kp_channels *channels = call->constants;
+  size_t columns = kp_last_dim(&call->inputs[0]), length = describe(call).divisor;
+  size_t outer = (size_t)kp_shape_elements(&call->output.shape) / columns;
+  int32_t *sums = call->scratch, *block = sums + kp_scratch_bytes(columns) / sizeof(int32_t);
+  for (size_t i = 0; i < outer; i++) {
+    const int8_t *x = (const int8_t *)call->inputs[0].data + i * length * columns;
+    float *out = (float *)call->output.data + i * columns;
+    memset(sums, 0, columns * sizeof(int32_t));
+    for (size_t row = 0; row < length; row += SUMMED_ROWS) {
+      add_rows(call, x + row * columns, kp_min_size(SUMMED_ROWS, length - row), columns, block, sums);
+    }
+    for (size_t c = 0; c < columns; c++) {
+      int32_t sum = sums[c] - (int32_t)length * channels->zero_point[c];
+      out[c] = (float)sum * channels->scale[c] / (float)length;
+    }
+  }
+}
+
 /* The squares, then what all passes but the last leave. */
 static size_t scratch(const kp_op_call *call) {
+  if (call->inputs[0].dtype == KP_I8) return scratch_i8(call);
   reduce_passes reduction = describe(call);
   size_t bytes = call->attributes[FUNCTION].i[0] == L2NORM
                      ? kp_scratch_bytes((size_t)kp_shape_elements(&call->inputs[0].shape))
@@ -103,8 +157,20 @@ static size_t scratch(const kp_op_call *call) {
   return bytes;
 }
 
+static size_t constants_bytes(const kp_op_call *call) {
+  return kp_channels_bytes((const kp_view *const[]){&call->inputs[0]}, 1);
+}
+
+static void set_constants(const kp_op_call *call, void *constants) {
+  kp_channels_make((const kp_view *const[]){&call->inputs[0]}, 1, constants);
+}
+
 static kp_status run(const kp_op_call *call, kp_error *error) {
   (void)error;
+  if (call->inputs[0].dtype == KP_I8) {
+    run_i8(call);
+    return KP_OK;
+  }
   reduce_passes reduction = describe(call);
   int64_t function = call->attributes[FUNCTION].i[0];
   size_t count = (size_t)kp_shape_elements(&call->inputs[0].shape);
@@ -141,6 +207,8 @@ const kp_op kp_op_reduce = {
          {.name = "axes", .kind = KP_ATTR_INT, .min_count = 1, .max_count = KP_MAX_RANK, .required = true},
          {.name = "keepdim", .kind = KP_ATTR_INT, .min_count = 1, .max_count = 1}},
     .infer = infer,
+    .constants_bytes = constants_bytes,
+    .set_constants = set_constants,
     .scratch = scratch,
     .run = run,
 };

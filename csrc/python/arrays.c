@@ -31,13 +31,28 @@ void kp_py_dim_text(kp_dim dim, char text[32]) {
 
 /* ---- Out ---- */
 
+static void dequantize(const kp_port *port, const int8_t *quantized, size_t count, float *real) {
+  size_t channels = (size_t)port->channels;
+  for (size_t i = 0; i < count; i++) {
+    size_t c = i % channels;
+    real[i] = (float)(quantized[i] - port->zero_point[c]) * port->scale[c];
+  }
+}
+
+/* Quantised tensors become the real numbers that they stand for. */
 PyObject *kp_py_array_from_tensor(const kp_port *port, const kp_tensor *tensor) {
   npy_intp shape[KP_MAX_RANK];
   for (int32_t i = 0; i < tensor->rank; i++) shape[i] = (npy_intp)tensor->shape[i];
-  PyArrayObject *memory = (PyArrayObject *)PyArray_SimpleNew(tensor->rank, shape, kp_py_numpy_type(tensor->dtype));
+  bool quantized = port->scale != NULL;
+  int type = quantized ? NPY_FLOAT32 : kp_py_numpy_type(tensor->dtype);
+  PyArrayObject *memory = (PyArrayObject *)PyArray_SimpleNew(tensor->rank, shape, type);
   if (memory == NULL) return NULL;
   size_t bytes = (size_t)PyArray_NBYTES(memory);
-  if (bytes > 0) memcpy(PyArray_DATA(memory), tensor->data, bytes);
+  if (quantized) {
+    dequantize(port, tensor->data, (size_t)PyArray_SIZE(memory), PyArray_DATA(memory));
+  } else if (bytes > 0) {
+    memcpy(PyArray_DATA(memory), tensor->data, bytes);
+  }
 
   npy_intp axes[KP_MAX_RANK]; /* the inverse of the port's order */
   bool permuted = false;

@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 #include "base/fpenv.h"
+#include "model/prepare.h"
 
 #define FORMAT_VERSION 1u
 #define MOST_PROGRAMS 64
 
 /* ---- Parsing ---- */
 
-static kp_status check_header(const kp_gguf *gguf, kp_error *error) {
+/* *exact: an int8 model. */
+static kp_status check_header(const kp_gguf *gguf, bool *exact, kp_error *error) {
   const char *architecture, *precision;
   uint32_t version = 0;
   KP_TRY(kp_gguf_string(gguf, "general.architecture", &architecture, error));
@@ -26,13 +28,14 @@ static kp_status check_header(const kp_gguf *gguf, kp_error *error) {
                    FORMAT_VERSION);
   }
   KP_TRY(kp_gguf_string(gguf, "keypilot.precision", &precision, error));
-  if (strcmp(precision, "fp32") != 0) {
-    return kp_fail(error, KP_ERROR_UNSUPPORTED, "keypilot.precision: expected 'fp32', got '%s'", precision);
+  *exact = strcmp(precision, "int8") == 0;
+  if (!*exact && strcmp(precision, "fp32") != 0) {
+    return kp_fail(error, KP_ERROR_UNSUPPORTED, "keypilot.precision: expected 'fp32' or 'int8', got '%s'", precision);
   }
   return KP_OK;
 }
 
-static kp_status parse_programs(kp_model *model, kp_error *error) {
+static kp_status parse_programs(kp_model *model, bool exact, kp_error *error) {
   const kp_string *names;
   size_t count;
   KP_TRY(kp_gguf_strings(&model->gguf, "keypilot.programs", &names, &count, error));
@@ -47,16 +50,17 @@ static kp_status parse_programs(kp_model *model, kp_error *error) {
         return kp_fail(error, KP_ERROR_MODEL, "keypilot.programs: '%s' appears twice", names[i].data);
       }
     }
-    KP_TRY(kp_program_parse(&model->gguf, names[i].data, &model->arena, &model->programs[i], error));
+    KP_TRY(kp_program_parse(&model->gguf, names[i].data, exact, &model->arena, &model->programs[i], error));
     model->program_count++;
   }
-  return KP_OK;
+  return kp_programs_prepare(model->programs, count, &model->kernels, &model->arena, error);
 }
 
 static kp_status parse_model(kp_model *model, kp_error *error) {
   KP_TRY(kp_gguf_parse(model->bytes, model->size, &model->arena, &model->gguf, error));
-  KP_TRY(check_header(&model->gguf, error));
-  KP_TRY(parse_programs(model, error));
+  bool exact;
+  KP_TRY(check_header(&model->gguf, &exact, error));
+  KP_TRY(parse_programs(model, exact, error));
   return kp_tokenizer_create(&model->gguf, &model->arena, &model->tokenizer, error);
 }
 

@@ -160,6 +160,10 @@ typedef struct kp_port {
   int32_t rank;
   kp_dim shape[KP_MAX_RANK];
   uint8_t order[KP_MAX_RANK];
+  /* Of KP_I8, else 0 and NULL: element i in memory stands for scale[c] * (q - zero_point[c]), c = i % channels. */
+  int64_t channels;
+  const float *scale;
+  const int8_t *zero_point;
 } kp_port;
 
 typedef enum kp_port_kind { KP_INPUT = 0, KP_OUTPUT, KP_TAP } kp_port_kind;
@@ -215,6 +219,17 @@ typedef struct kp_op_info {
 /* The operator `index` (< kp_program_cost.op_count) at batch n and t text tokens. */
 KP_API kp_status kp_session_op(kp_session *session, size_t program, int64_t n, int64_t t, size_t index,
                                kp_op_info *info, kp_error *error);
+
+/* ---- Digests -------------------------------------------------------------------------------------------------- */
+
+/* Takes `size` bytes of text, which are not terminated. Return true to go on, false to stop the run. */
+typedef bool (*kp_write_fn)(void *context, const char *text, size_t size);
+
+/* Has the session write a digest of what it runs, until this is called with NULL for `write`: at once a header with
+ * version, instruction set, threads and the model file's hash; then, in each kp_session_run and kp_encode, a line with
+ * a hash for every tensor that an operator computes, in execution order (docs/digest.md). The digests of an int8 model
+ * are equal everywhere but for the header. */
+KP_API kp_status kp_session_write_digest(kp_session *session, kp_write_fn write, void *context, kp_error *error);
 
 /* ---- Text ----------------------------------------------------------------------------------------------------- */
 

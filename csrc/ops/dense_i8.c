@@ -1,0 +1,214 @@
+#include "ops/dense_i8.h"
+
+#include <string.h>
+
+#include "ops/epilogue.h"
+
+/* ---- Checks ---- */
+
+kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_t depth, int64_t out, kp_error *error) {
+  const kp_view *weight = &call->inputs[1];
+  KP_TRY(kp_check_dtype(op, "weight", weight, KP_I8, error));
+  if (!weight->is_weight) return kp_fail(error, KP_ERROR_MODEL, "%s: expected an i8 weight from the file", op);
+  if (depth > KP_MAX_I8_DEPTH) {
+    return kp_fail(error, KP_ERROR_MODEL, "%s: an output sums %lld products; in int8 at most %d", op, (long long)depth,
+                   KP_MAX_I8_DEPTH);
+  }
+  call->output.dtype = out == KP_OUT_I8 ? KP_I8 : KP_F32;
+  return kp_epilogue_check(op, call, channels, error);
+}
+
+/* ---- Constants ---- */
+
+/* A group's columns begin anywhere, and are readable to KP_COLUMN_PAD as well. */
+static size_t padded_bytes(size_t channels) {
+  return (kp_round_up(channels, KP_COLUMN_PAD) + KP_COLUMN_PAD) * sizeof(float);
+}
+
+static size_t header_bytes(void) { return kp_round_up(sizeof(kp_i8_constants), 64); }
+
+size_t kp_i8_constants_bytes(size_t in_channels, size_t channels) {
+  return header_bytes() + 7 * padded_bytes(channels) + kp_round_up(in_channels, KP_COLUMN_PAD);
+}
+
+/* Channels of 1 / scale and of KP_ROUNDING_SHIFT + zero point. */
+static void set_quantizer(const kp_quantization *quantization, size_t channels, float *inverse, float *shift) {
+  for (size_t c = 0; c < channels; c++) {
+    inverse[c] = 1.0f / quantization->scale[c];
+    shift[c] = KP_ROUNDING_SHIFT + (float)quantization->zero_point[c];
+  }
+}
+
+kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels, size_t channels, void *memory) {
+  kp_i8_constants *constants = memory;
+  char *next = (char *)memory + header_bytes();
+  void **const arrays[] = {(void **)&constants->offset,        (void **)&constants->scale,
+                           (void **)&constants->bias,          (void **)&constants->inverse,
+                           (void **)&constants->shift,         (void **)&constants->residual_zero,
+                           (void **)&constants->residual_scale};
+  for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++, next += padded_bytes(channels)) *arrays[i] = next;
+  constants->padding = (int8_t *)next;
+  memcpy(constants->scale, call->inputs[1].channel_scale, channels * sizeof(float));
+  const float *bias = kp_optional_f32(call, 2);
+  if (bias != NULL) memcpy(constants->bias, bias, channels * sizeof(float));
+  if (call->output.dtype == KP_I8) {
+    set_quantizer(&call->output.quantization, channels, constants->inverse, constants->shift);
+  }
+  if (call->input_count > 3 && call->present[3] && call->inputs[3].dtype == KP_I8) {
+    const kp_quantization *residual = &call->inputs[3].quantization;
+    for (size_t c = 0; c < channels; c++) {
+      constants->residual_zero[c] = residual->zero_point[c];
+      constants->residual_scale[c] = residual->scale[c];
+    }
+  }
+  if (call->inputs[0].dtype == KP_I8) memcpy(constants->padding, call->inputs[0].quantization.zero_point, in_channels);
+  return constants;
+}
+
+kp_epilogue_i8 kp_i8_epilogue(const kp_op_call *call, size_t channels, kp_act act, size_t row, size_t column) {
+  const kp_i8_constants *constants = call->constants;
+  size_t corner = row * channels + column;
+  kp_epilogue_i8 epilogue = {.offset = constants->offset + column,
+                             .scale = constants->scale + column,
+                             .bias = constants->bias + column,
+                             .act = act,
+                             .dst_stride = channels};
+  if (call->output.dtype == KP_I8) {
+    epilogue.dst_i8 = (int8_t *)call->output.data + corner;
+    epilogue.quantizer = (kp_quantizer){constants->inverse + column, constants->shift + column};
+  } else {
+    epilogue.dst_f32 = (float *)call->output.data + corner;
+  }
+  if (call->input_count > 3 && call->present[3]) {
+    const kp_view *residual = &call->inputs[3];
+    epilogue.residual_stride = channels;
+    if (residual->dtype == KP_I8) {
+      epilogue.residual_i8 = (const int8_t *)residual->data + corner;
+      epilogue.residual_zero = constants->residual_zero + column;
+      epilogue.residual_scale = constants->residual_scale + column;
+    } else {
+      epilogue.residual_f32 = (const float *)residual->data + corner;
+    }
+  }
+  return epilogue;
+}
+
+/* ---- Packed weights ---- */
+
+size_t kp_packed_column(const kp_gemm_i8 *gemm, size_t column, size_t taps, size_t depth) {
+  return column * taps * kp_round_up(depth, gemm->kr);
+}
+
+size_t kp_packed_bytes(const kp_gemm_i8 *gemm, size_t n, size_t taps, size_t depth) {
+  return kp_packed_column(gemm, kp_round_up(n, gemm->nr), taps, depth);
+}
+
+void kp_pack_i8(const kp_gemm_i8 *gemm, int8_t *packed, const int8_t *weight, size_t n, size_t taps, size_t depth) {
+  size_t nr = gemm->nr, kr = gemm->kr, groups = kp_divide_up(depth, kr);
+  for (size_t panel = 0; panel < n; panel += nr) {
+    for (size_t tap = 0; tap < taps; tap++) {
+      for (size_t group = 0; group < groups; group++) {
+        size_t elements = kp_min_size(kr, depth - group * kr);
+        for (size_t c = 0; c < nr; c++, packed += kr) {
+          memset(packed, 0, kr);
+          if (panel + c < n) memcpy(packed, weight + ((panel + c) * taps + tap) * depth + group * kr, elements);
+        }
+      }
+    }
+  }
+}
+
+void kp_fold_zero_points(const kp_gemm_i8 *gemm, const int8_t *packed, const int8_t *zero_point, size_t n, size_t taps,
+                         size_t depth, int32_t *offset) {
+  size_t nr = gemm->nr, kr = gemm->kr, groups = kp_divide_up(depth, kr);
+  if (gemm->a_shift == 0 && zero_point == NULL) return;
+  for (size_t panel = 0; panel < n; panel += nr) {
+    size_t columns = kp_min_size(nr, n - panel);
+    for (size_t tap = 0; tap < taps; tap++) {
+      for (size_t group = 0; group < groups; group++, packed += nr * kr) {
+        size_t elements = kp_min_size(kr, depth - group * kr);
+        for (size_t k = 0; k < elements; k++) {
+          int32_t added = gemm->a_shift + (zero_point != NULL ? zero_point[group * kr + k] : 0);
+          for (size_t c = 0; c < columns; c++) offset[panel + c] -= added * packed[c * kr + k];
+        }
+      }
+    }
+  }
+}
+
+/* ---- Products of rows ---- */
+
+size_t kp_dense_i8_pack_bytes(const kp_op_call *call, const kp_dense_i8 *dense) {
+  return kp_packed_bytes(&call->kernels->gemm_i8, dense->n, 1, dense->k);
+}
+
+void kp_dense_i8_set_constants(const kp_op_call *call, const kp_dense_i8 *dense, void *memory) {
+  kp_i8_constants *constants = kp_i8_constants_make(call, dense->k, dense->n, memory);
+  kp_fold_zero_points(&call->kernels->gemm_i8, call->packed, constants->padding, dense->n, 1, dense->k,
+                      constants->offset);
+}
+
+typedef struct dense_run {
+  const kp_op_call *call;
+  const kp_dense_i8 *dense;
+  bool dynamic; /* rows are quantised as they come */
+  size_t row_step, column_step, column_tasks;
+  size_t row_bytes;    /* of a quantised row */
+  size_t thread_bytes; /* of scratch */
+} dense_run;
+
+static dense_run plan_dense(const kp_op_call *call, const kp_dense_i8 *dense) {
+  dense_run run = {.call = call, .dense = dense, .dynamic = call->inputs[0].dtype == KP_F32};
+  size_t shares = kp_min_size((size_t)call->threads, dense->rows * dense->n * dense->k / KP_TASK_MACS + 1);
+  /* The longer side is shared out: the other operand is read by every task. */
+  bool by_columns = dense->n > 8 * dense->rows;
+  size_t row_bytes = dense->k * kp_dtype_size(call->inputs[0].dtype) + dense->n * kp_dtype_size(call->output.dtype);
+  run.row_step = kp_block_rows(dense->rows, kp_divide_up(row_bytes, sizeof(float)), by_columns ? 1 : (int)shares);
+  run.column_step = dense->n;
+  if (by_columns) run.column_step = kp_round_up(kp_divide_up(dense->n, shares), KP_COLUMN_PAD);
+  run.column_tasks = kp_divide_up(dense->n, run.column_step);
+  run.row_bytes = kp_round_up(dense->k, 64);
+  if (run.dynamic) run.thread_bytes = run.row_step * run.row_bytes + kp_scratch_bytes(run.row_step);
+  return run;
+}
+
+static void dense_task(void *context, size_t task, int thread) {
+  const dense_run *run = context;
+  const kp_op_call *call = run->call;
+  const kp_dense_i8 *dense = run->dense;
+  const kp_gemm_i8 *gemm = &call->kernels->gemm_i8;
+  kp_range rows = kp_task_range(dense->rows, run->row_step, task / run->column_tasks);
+  kp_range columns = kp_task_range(dense->n, run->column_step, task % run->column_tasks);
+  kp_gemm_i8_args args = {
+      .rows = rows.end - rows.begin,
+      .columns = columns.end - columns.begin,
+      .tap_count = 1,
+      .depth = dense->k,
+      .b = (const int8_t *)call->packed + kp_packed_column(gemm, columns.begin, 1, dense->k),
+      .epilogue = kp_i8_epilogue(call, dense->n, dense->act, rows.begin, columns.begin),
+  };
+  if (run->dynamic) {
+    char *scratch = (char *)call->scratch + (size_t)thread * run->thread_bytes;
+    float *scales = (float *)(void *)scratch;
+    int8_t *quantized = (int8_t *)(scratch + kp_scratch_bytes(run->row_step));
+    call->kernels->quantize_rows_i8(quantized, run->row_bytes, scales,
+                                    (const float *)call->inputs[0].data + rows.begin * dense->k, dense->k, args.rows,
+                                    dense->k);
+    args.a = quantized;
+    args.a_stride = run->row_bytes;
+    args.epilogue.row_scale = scales;
+  } else {
+    args.a = (const int8_t *)call->inputs[0].data + rows.begin * dense->k;
+    args.a_stride = dense->k;
+  }
+  gemm->run(&args);
+}
+
+size_t kp_dense_i8_scratch(const kp_op_call *call, const kp_dense_i8 *dense) {
+  return (size_t)call->threads * plan_dense(call, dense).thread_bytes;
+}
+
+void kp_dense_i8_run(const kp_op_call *call, const kp_dense_i8 *dense) {
+  dense_run run = plan_dense(call, dense);
+  kp_pool_run(call->pool, kp_divide_up(dense->rows, run.row_step) * run.column_tasks, dense_task, &run);
+}

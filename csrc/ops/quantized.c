@@ -1,0 +1,59 @@
+#include "ops/quantized.h"
+
+#include <string.h>
+
+const char *const kp_out_words[] = {"f32", "i8", NULL};
+
+#define ARRAYS 4 /* of kp_channels */
+
+static size_t header_bytes(size_t count) { return kp_round_up(count * sizeof(kp_channels), 64); }
+
+static size_t padded(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD); }
+
+size_t kp_channels_bytes(const kp_view *const *views, size_t count) {
+  size_t bytes = header_bytes(count);
+  for (size_t i = 0; i < count; i++) {
+    if (views[i]->dtype == KP_I8) bytes += ARRAYS * padded(kp_last_dim(views[i])) * sizeof(float);
+  }
+  return bytes;
+}
+
+void kp_channels_make(const kp_view *const *views, size_t count, void *memory) {
+  kp_channels *made = memory;
+  float *next = (float *)(void *)((char *)memory + header_bytes(count));
+  for (size_t i = 0; i < count; i++) {
+    made[i] = (kp_channels){0};
+    if (views[i]->dtype != KP_I8) continue;
+    size_t channels = kp_last_dim(views[i]);
+    made[i].scale = next;
+    made[i].zero_point = (int32_t *)(void *)(next + padded(channels));
+    made[i].inverse = next + 2 * padded(channels);
+    made[i].shift = next + 3 * padded(channels);
+    next += ARRAYS * padded(channels);
+    for (size_t c = 0; c < channels; c++) {
+      made[i].scale[c] = views[i]->quantization.scale[c];
+      made[i].zero_point[c] = views[i]->quantization.zero_point[c];
+      made[i].inverse[c] = 1.0f / made[i].scale[c];
+      made[i].shift[c] = KP_ROUNDING_SHIFT + (float)made[i].zero_point[c];
+    }
+  }
+}
+
+kp_status kp_check_quantized(const char *op, const char *operand, const kp_view *x, kp_error *error) {
+  KP_TRY(kp_check_dtype(op, operand, x, KP_I8, error));
+  if (x->quantization.scale != NULL) return KP_OK;
+  return kp_fail(error, KP_ERROR_MODEL, "%s: expected %s quantised, got an i8 weight", op, operand);
+}
+
+kp_status kp_check_same_quantization(const char *op, const kp_view *x, const kp_view *output, size_t first,
+                                     kp_error *error) {
+  KP_TRY(kp_check_quantized(op, "x", x, error));
+  const kp_quantization *from = &x->quantization, *to = &output->quantization;
+  size_t channels = kp_last_dim(x);
+  if (to->scale != NULL && first + channels <= kp_last_dim(output) &&
+      memcmp(from->scale, to->scale + first, channels * sizeof(float)) == 0 &&
+      memcmp(from->zero_point, to->zero_point + first, channels) == 0) {
+    return KP_OK;
+  }
+  return kp_fail(error, KP_ERROR_MODEL, "%s: expected the output to have its input's scales and zero points", op);
+}

@@ -1,0 +1,364 @@
+"""The operators on int8 against docs/operators.md's definition, in NumPy's double precision: within one step, and
+nearly always the same byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from model_files import ProgramBuilder, write_model
+
+import keypilot
+from keypilot.errors import KeyPilotError
+
+Array = npt.NDArray[Any]
+
+ACTS = {
+    "none": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-np.maximum(x, -700))),
+    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+}
+
+
+class Quantized:
+    """Real numbers as int8 by channel, the last axis."""
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, ...], low: float = -3, high: float = 3) -> None:
+        channels = shape[-1]
+        self.scale = rng.uniform(0.5, 1.5, channels).astype(np.float32) * np.float32((high - low) / 255)
+        self.zero_point = np.round(-128 - low / self.scale).clip(-128, 127).astype(np.int8)
+        self.q = rng.integers(-128, 128, shape).astype(np.int8)
+
+    @property
+    def real(self) -> Array:
+        return (self.q.astype(np.float64) - self.zero_point) * self.scale
+
+    def steps(self, real: Array) -> Array:
+        """The quantised form of real numbers, not yet rounded."""
+        return np.clip(real / self.scale + self.zero_point, -128, 127)
+
+
+class Case:
+    """A model of one operator, whose quantised inputs come from `quantize` operators."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.program = ProgramBuilder()
+        self.feeds: dict[str, Array] = {}
+
+    def f32(self, array: Array) -> int:
+        name = f"x{len(self.feeds)}"
+        self.feeds[name] = array.astype(np.float32)
+        return self.program.input(name, ",".join(map(str, array.shape)))
+
+    def i8(self, x: Quantized) -> int:
+        source = self.f32(x.real)
+        shape = ",".join(map(str, x.q.shape))
+        value = self.program.op("quantize", [source], f"q{source}", shape, dtype="i8")
+        return self.program.quantized(value, x.scale, x.zero_point)
+
+    def run(self, path: Path, threads: int = 1) -> Array:
+        return keypilot.Model.load(write_model(path, {"p": self.program}, precision="int8"), threads=threads).run(
+            "p", **self.feeds
+        )["y"]
+
+    def finish(
+        self, kind: str, inputs: list[int], shape: tuple[int, ...], attributes: str, out: Quantized | None
+    ) -> None:
+        text = ",".join(map(str, shape))
+        value = self.program.op(kind, inputs, "y", text, attributes, "i8" if out else "f32")
+        if out:
+            self.program.quantized(value, out.scale, out.zero_point)
+        self.program.port("outputs", "y", value, text)
+
+
+def check(case: Case, tmp_path: Path, expected: Array, out: Quantized | None, *, tolerance: float = 1e-3) -> None:
+    """Compares the output, with one thread and with three, to real numbers."""
+    first = case.run(tmp_path / "m.gguf")
+    np.testing.assert_array_equal(first, case.run(tmp_path / "m.gguf", threads=3))
+    if out is None:
+        np.testing.assert_allclose(first, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+        return
+    got = np.round(first / out.scale + out.zero_point)
+    error = np.abs(got - out.steps(expected))
+    assert error.max() <= 0.5 + 0.05
+    assert (error <= 0.5 + 1e-3).mean() > 0.99
+
+
+def weight(case: Case, shape: tuple[int, ...], channels: int) -> tuple[int, Array, Array]:
+    q = case.rng.integers(-127, 128, shape).astype(np.int8)
+    scale = case.rng.uniform(0.5, 2, channels).astype(np.float32) * np.float32(0.02)
+    return case.program.weight_i8("w", q, scale), q.astype(np.float64), scale
+
+
+def convolve(x: Array, w: Array, stride: tuple[int, int], pad: tuple[int, int, int, int], groups: int) -> Array:
+    """NHWC; w (O, kh, kw, C / groups)."""
+    top, left, bottom, right = pad
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    kh, kw = w.shape[1:3]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), (1, 2))[:, :: stride[0], :: stride[1]]
+    n, h, wide, c = windows.shape[:4]
+    windows = windows.reshape(n, h, wide, groups, c // groups, kh, kw)
+    split = w.reshape(groups, -1, kh, kw, c // groups)
+    return np.einsum("nhwgcij,goijc->nhwgo", windows, split).reshape(n, h, wide, -1)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("residual", [None, "f32", "i8"])
+@pytest.mark.parametrize("out_i8", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "channels", "outputs", "groups"),
+    [
+        ((1, 1), (1, 1), (0, 0, 0, 0), 19, 33, 1),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 24, 17, 1),
+        ((3, 3), (2, 2), (1, 1, 1, 1), 3, 16, 1),
+        ((3, 2), (2, 1), (0, 1, 2, 0), 20, 12, 4),
+        ((3, 3), (2, 2), (1, 1, 1, 1), 70, 70, 70),
+    ],
+)
+def test_convolutions(tmp_path, act, residual, out_i8, kernel, stride, pad, channels, outputs, groups):
+    case = Case(channels)
+    x = Quantized(case.rng, (2, 9, 8, channels))
+    depthwise = groups == channels
+    shape = (*kernel, channels) if depthwise else (outputs, *kernel, channels // groups)
+    w, q, scale = weight(case, shape, outputs)
+    dense = np.moveaxis(q, -1, 0)[..., None] if depthwise else q
+    # The stored weight includes the input's scales.
+    bias = case.rng.standard_normal(outputs).astype(np.float32)
+    y = convolve(x.q.astype(np.float64) - x.zero_point, dense, stride, pad, groups)
+    y = ACTS[act](y * scale / np.sqrt(dense[0].size) + bias)
+    case.program.weights["w.scale"] = (scale / np.sqrt(dense[0].size)).astype(np.float32)
+    inputs = [case.i8(x), w, case.program.weight("b", bias)]
+    if residual is not None:
+        added = Quantized(case.rng, y.shape)
+        inputs.append(case.i8(added) if residual == "i8" else case.f32(added.real))
+        y = y + added.real
+    out = Quantized(case.rng, y.shape, y.min(), y.max()) if out_i8 else None
+    attributes = (
+        f"stride={stride[0]},{stride[1]} pad={','.join(map(str, pad))} groups={groups} act={act} "
+        f"out={'i8' if out_i8 else 'f32'}"
+    )
+    case.finish("conv2d", inputs, y.shape, attributes, out)
+    check(case, tmp_path, y, out)
+
+
+@pytest.mark.parametrize("rows", [1, 9, 70])
+@pytest.mark.parametrize(("k", "n"), [(5, 3), (64, 130), (312, 40)])
+def test_linear_layers_quantise_their_rows(tmp_path, rows, k, n):
+    case = Case(rows * k)
+    x = case.rng.standard_normal((rows, k)).astype(np.float32) * np.exp(case.rng.standard_normal((rows, 1)))
+    w, q, scale = weight(case, (n, k), n)
+    absmax = np.abs(x).max(axis=1, keepdims=True)
+    y = (np.round(x * (127 / absmax)) * (absmax / 127)) @ q.T * scale
+    case.finish("linear", [case.f32(x), w], y.shape, "", None)
+    check(case, tmp_path, y, None)
+
+
+def test_a_row_of_zeros_stays_zero(tmp_path):
+    case = Case(0)
+    w, _, _ = weight(case, (4, 8), 4)
+    case.finish("linear", [case.f32(np.zeros((2, 8))), w], (2, 4), "", None)
+    np.testing.assert_array_equal(case.run(tmp_path / "m.gguf"), np.zeros((2, 4), np.float32))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_linear_layers_of_quantised_rows(tmp_path, residual):
+    case = Case(3)
+    x = Quantized(case.rng, (7, 33))
+    w, q, scale = weight(case, (20, 33), 20)
+    y = (x.q.astype(np.float64) - x.zero_point) @ q.T * scale
+    inputs = [case.i8(x), w]
+    if residual:
+        added = Quantized(case.rng, y.shape)
+        inputs += [-1, case.i8(added)]
+        y = y + added.real
+    out = Quantized(case.rng, y.shape, y.min(), y.max())
+    case.finish("linear", inputs, y.shape, "out=i8", out)
+    check(case, tmp_path, y, out)
+
+
+def test_pointwise_convolutions_quantise_float_rows(tmp_path):
+    case = Case(4)
+    x = case.rng.standard_normal((1, 5, 6, 48)).astype(np.float32)
+    w, q, scale = weight(case, (40, 1, 1, 48), 40)
+    absmax = np.abs(x).max(axis=-1, keepdims=True)
+    y = ACTS["silu"]((np.round(x * (127 / absmax)) * (absmax / 127)) @ q.reshape(40, 48).T * scale)
+    out = Quantized(case.rng, y.shape, y.min(), y.max())
+    case.finish("conv2d", [case.f32(x), w], y.shape, "act=silu out=i8", out)
+    check(case, tmp_path, y, out)
+
+
+@pytest.mark.parametrize("fn", ["add", "mul", "sub"])
+@pytest.mark.parametrize("out_i8", [False, True])
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape", "a_i8", "b_i8"),
+    [
+        ((2, 5, 4, 9), (2, 5, 4, 9), True, True),
+        ((2, 5, 4, 9), (2, 1, 1, 9), True, False),
+        ((2, 5, 4, 9), (1, 5, 1, 9), True, True),
+        ((2, 1, 4, 9), (2, 5, 4, 1), False, True),
+        ((9,), (3, 700, 9), True, False),
+    ],
+)
+def test_binary(tmp_path, fn, out_i8, a_shape, b_shape, a_i8, b_i8):
+    case = Case(len(a_shape))
+    a, b = Quantized(case.rng, a_shape), Quantized(case.rng, b_shape)
+    y = {"add": np.add, "mul": np.multiply, "sub": np.subtract}[fn](a.real, b.real)
+    inputs = [case.i8(x) if i8 else case.f32(x.real) for x, i8 in ((a, a_i8), (b, b_i8))]
+    out = Quantized(case.rng, y.shape, y.min(), y.max()) if out_i8 else None
+    case.finish("binary", inputs, y.shape, f"fn={fn} out={'i8' if out_i8 else 'f32'}", out)
+    check(case, tmp_path, y, out)
+
+
+@pytest.mark.parametrize("out_i8", [False, True])
+def test_average_pooling(tmp_path, out_i8):
+    case = Case(5)
+    x = Quantized(case.rng, (2, 6, 8, 21))
+    y = x.real.reshape(2, 3, 2, 4, 2, 21).mean(axis=(2, 4))
+    out = Quantized(case.rng, y.shape, y.min(), y.max()) if out_i8 else None
+    case.finish(
+        "pool2d", [case.i8(x)], y.shape, f"fn=average kernel=2,2 stride=2,2 out={'i8' if out_i8 else 'f32'}", out
+    )
+    check(case, tmp_path, y, out)
+
+
+def test_what_moves_bytes_moves_them_unchanged(tmp_path):
+    rng = np.random.default_rng(6)
+    x = Quantized(rng, (1, 4, 6, 10))
+    moves = {
+        "fn=max kernel=2,2 stride=2,2": ("pool2d", x.real.reshape(1, 2, 2, 3, 2, 10).max(axis=(2, 4))),
+        "fn=nearest size=8,12": ("resize2d", x.real.repeat(2, axis=1).repeat(2, axis=2)),
+        "shape=1,24,10": ("alias", x.real.reshape(1, 24, 10)),
+        "dims=1,6,4,10 strides=240,10,60,1 shape=1,6,4,10": ("rearrange", x.real.transpose(0, 2, 1, 3)),
+    }
+    for attributes, (kind, expected) in moves.items():
+        case = Case(6)
+        case.finish(kind, [case.i8(x)], expected.shape, attributes, x)
+        np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), expected, rtol=1e-6)
+
+
+def test_concat_along_channels_joins_the_quantisations(tmp_path):
+    case = Case(7)
+    a, b = Quantized(case.rng, (2, 3, 4)), Quantized(case.rng, (2, 3, 9))
+    joined = Quantized(case.rng, (2, 3, 13))
+    joined.scale = np.concatenate([a.scale, b.scale])
+    joined.zero_point = np.concatenate([a.zero_point, b.zero_point])
+    case.finish("concat", [case.i8(a), case.i8(b)], (2, 3, 13), "axis=2", joined)
+    np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), np.concatenate([a.real, b.real], axis=2), rtol=1e-6)
+
+
+def test_the_mean_over_a_picture(tmp_path):
+    case = Case(8)
+    x = Quantized(case.rng, (3, 13, 11, 18))
+    case.finish("reduce", [case.i8(x)], (3, 18), "fn=mean axes=1,2", None)
+    check(case, tmp_path, x.real.mean(axis=(1, 2)), None, tolerance=1e-5)
+
+
+def test_dequantize_undoes_quantize(tmp_path):
+    case = Case(9)
+    x = Quantized(case.rng, (5, 7))
+    case.finish("dequantize", [case.i8(x)], (5, 7), "", None)
+    np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), x.real, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_int8_is_near_attention(tmp_path, masked):
+    case = Case(10)
+    q, k, v = (case.rng.standard_normal((2, 33, 24)) for _ in range(3))
+    inputs = [case.f32(q), case.f32(k), case.f32(v)]
+    scores = np.einsum("blhd,bmhd->bhlm", q.reshape(2, 33, 2, 12), k.reshape(2, 33, 2, 12)) * 0.29
+    if masked:
+        mask = np.where(case.rng.random((2, 1, 1, 33)) < 0.3, -np.inf, 0.0)
+        mask[..., 0] = 0
+        inputs.append(case.f32(np.maximum(mask, np.finfo(np.float32).min)))
+        scores = scores + mask
+    p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    y = np.einsum("bhlm,bmhd->blhd", p / p.sum(axis=-1, keepdims=True), v.reshape(2, 33, 2, 12)).reshape(2, 33, 24)
+    case.finish("attention", inputs, y.shape, f"heads=2 head_dim=12 scale={(0.29).hex()} precision=i8", None)
+    got = case.run(tmp_path / "m.gguf")
+    assert np.sqrt(np.mean((got - y) ** 2) / np.mean(y**2)) < 0.03
+
+
+def test_weights_in_four_bits_are_their_product(tmp_path):
+    rng = np.random.default_rng(11)
+    nibbles = rng.integers(-7, 8, (6, 77)).astype(np.int8)
+    multipliers = rng.integers(1, 19, (6, 3)).astype(np.int8)
+    unpacked = nibbles * multipliers.repeat(32, axis=1)[:, :77].astype(np.int64)
+    scale = rng.uniform(0.01, 0.02, 6).astype(np.float32)
+    x = rng.standard_normal((3, 77)).astype(np.float32)
+    results = []
+    for four in (False, True):
+        case = Case(11)
+        if four:
+            w = case.program.weight_q4("w", nibbles, multipliers, scale)
+        else:
+            w = case.program.weight_i8("w", unpacked.astype(np.int8), scale)
+        case.finish("linear", [case.f32(x), w], (3, 6), "", None)
+        results.append(case.run(tmp_path / "m.gguf"))
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_table_in_int8(tmp_path):
+    rng = np.random.default_rng(12)
+    q = rng.integers(-127, 128, (9, 5)).astype(np.int8)
+    scale = rng.uniform(0.1, 1, 9).astype(np.float32)
+    program = ProgramBuilder()
+    ids = program.input("ids", "N", "i32")
+    program.port("outputs", "y", program.op("embedding", [program.weight_i8("t", q, scale), ids], "y", "N,5"), "N,5")
+    model = keypilot.Model.load(write_model(tmp_path / "m.gguf", {"p": program}, precision="int8"))
+    wanted = (q * scale[:, None])[[3, 0, 8]]
+    np.testing.assert_array_equal(model.run("p", ids=np.array([3, 0, 8], np.int32))["y"], wanted)
+
+
+def refused(path: Path, case: Case, *words: str) -> None:
+    with pytest.raises(KeyPilotError) as caught:
+        keypilot.Model.load(write_model(path, {"p": case.program}, precision="int8"))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_files_whose_quantisations_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "m.gguf"
+
+    def linear() -> Case:
+        case = Case(13)
+        w, _, _ = weight(case, (4, 8), 4)
+        case.finish("linear", [case.i8(Quantized(case.rng, (2, 8))), w], (2, 4), "", None)
+        return case
+
+    case = linear()
+    del case.program.weights["w.scale"]
+    refused(path, case, "no tensor 'w.scale'")
+    case = linear()
+    case.program.weights["w.scale"][1] = 0
+    refused(path, case, "w.scale", "finite scales above 0")
+    case = linear()
+    case.program.weights["w"][2, 3] = -128
+    refused(path, case, "'w'", "-128 at 19")
+    case = linear()
+    (name,) = case.program.quantizations.values()
+    case.program.weights[f"{name}.scale"] = np.ones(7, np.float32)
+    refused(path, case, f"{name}.scale", "(8,)", "(7,)")
+    case = linear()
+    case.program.quantizations.clear()
+    refused(path, case, "expected a quantisation")
+    case = Case(14)
+    case.program.weight_q4("w", np.full((4, 8), 7), np.full((4, 1), 19), np.ones(4))
+    case.finish("linear", [case.f32(np.zeros((2, 8))), case.program.weight_values[0]], (2, 4), "", None)
+    refused(path, case, "'w'", "133")
+    case = Case(15)
+    x = Quantized(case.rng, (2, 3, 4))
+    case.finish("alias", [case.i8(x)], (2, 12), "shape=2,12", Quantized(case.rng, (2, 12)))
+    refused(path, case, "alias", "last dimension")
+    case = Case(16)
+    case.finish(
+        "resize2d",
+        [case.i8(Quantized(case.rng, (1, 2, 2, 3)))],
+        (1, 4, 4, 3),
+        "fn=nearest size=4,4",
+        Quantized(case.rng, (1, 4, 4, 3)),
+    )
+    refused(path, case, "resize2d", "scales and zero points")
