@@ -31,13 +31,13 @@ kp_status kp_binary_i8_check(kp_op_call *call, int64_t out, kp_error *error) {
 size_t kp_binary_i8_constants_bytes(const kp_op_call *call) {
   const kp_view *views[VIEWS];
   views_of(call, views);
-  return kp_channels_bytes(views, VIEWS);
+  return kp_channels_bytes(views, VIEWS, 1);
 }
 
 void kp_binary_i8_set_constants(const kp_op_call *call, void *constants) {
   const kp_view *views[VIEWS];
   views_of(call, views);
-  kp_channels_make(views, VIEWS, constants);
+  kp_channels_make(views, VIEWS, 1, constants);
 }
 
 /* Rows are the output's last dimension; the nest is over the others. */

@@ -165,11 +165,11 @@ static void task(void *context, size_t index, int thread) {
 }
 
 static size_t constants_bytes(const kp_op_call *call) {
-  return kp_channels_bytes((const kp_view *const[]){&call->inputs[0], &call->output}, 2);
+  return kp_channels_bytes((const kp_view *const[]){&call->inputs[0], &call->output}, 2, 1);
 }
 
 static void set_constants(const kp_op_call *call, void *constants) {
-  kp_channels_make((const kp_view *const[]){&call->inputs[0], &call->output}, 2, constants);
+  kp_channels_make((const kp_view *const[]){&call->inputs[0], &call->output}, 2, 1, constants);
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {

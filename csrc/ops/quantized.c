@@ -10,29 +10,29 @@ static size_t header_bytes(size_t count) { return kp_round_up(count * sizeof(kp_
 
 static size_t padded(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD); }
 
-size_t kp_channels_bytes(const kp_view *const *views, size_t count) {
+size_t kp_channels_bytes(const kp_view *const *views, size_t count, size_t repeats) {
   size_t bytes = header_bytes(count);
   for (size_t i = 0; i < count; i++) {
-    if (views[i]->dtype == KP_I8) bytes += ARRAYS * padded(kp_last_dim(views[i])) * sizeof(float);
+    if (views[i]->dtype == KP_I8) bytes += ARRAYS * padded(repeats * kp_last_dim(views[i])) * sizeof(float);
   }
   return bytes;
 }
 
-void kp_channels_make(const kp_view *const *views, size_t count, void *memory) {
+void kp_channels_make(const kp_view *const *views, size_t count, size_t repeats, void *memory) {
   kp_channels *made = memory;
   float *next = (float *)(void *)((char *)memory + header_bytes(count));
   for (size_t i = 0; i < count; i++) {
     made[i] = (kp_channels){0};
     if (views[i]->dtype != KP_I8) continue;
-    size_t channels = kp_last_dim(views[i]);
+    size_t channels = kp_last_dim(views[i]), length = repeats * channels;
     made[i].scale = next;
-    made[i].zero_point = (int32_t *)(void *)(next + padded(channels));
-    made[i].inverse = next + 2 * padded(channels);
-    made[i].shift = next + 3 * padded(channels);
-    next += ARRAYS * padded(channels);
-    for (size_t c = 0; c < channels; c++) {
-      made[i].scale[c] = views[i]->quantization.scale[c];
-      made[i].zero_point[c] = views[i]->quantization.zero_point[c];
+    made[i].zero_point = (int32_t *)(void *)(next + padded(length));
+    made[i].inverse = next + 2 * padded(length);
+    made[i].shift = next + 3 * padded(length);
+    next += ARRAYS * padded(length);
+    for (size_t c = 0; c < length; c++) {
+      made[i].scale[c] = views[i]->quantization.scale[c % channels];
+      made[i].zero_point[c] = views[i]->quantization.zero_point[c % channels];
       made[i].inverse[c] = 1.0f / made[i].scale[c];
       made[i].shift[c] = KP_ROUNDING_SHIFT + (float)made[i].zero_point[c];
     }

@@ -22,9 +22,9 @@ static inline kp_quantizer kp_channels_quantizer(const kp_channels *channels) {
 static inline size_t kp_last_dim(const kp_view *view) { return (size_t)view->shape.dim[view->shape.rank - 1]; }
 
 /* Bytes of the channels of several views, which begin with an array of kp_channels; those of views that are not
- * quantised stay NULL. */
-size_t kp_channels_bytes(const kp_view *const *views, size_t count);
-void kp_channels_make(const kp_view *const *views, size_t count, void *memory);
+ * quantised stay NULL. Each view's channels are there `repeats` times, one set after another. */
+size_t kp_channels_bytes(const kp_view *const *views, size_t count, size_t repeats);
+void kp_channels_make(const kp_view *const *views, size_t count, size_t repeats, void *memory);
 
 /* x is i8 and quantised. */
 kp_status kp_check_quantized(const char *op, const char *operand, const kp_view *x, kp_error *error);

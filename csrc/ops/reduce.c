@@ -158,11 +158,11 @@ static size_t scratch(const kp_op_call *call) {
 }
 
 static size_t constants_bytes(const kp_op_call *call) {
-  return kp_channels_bytes((const kp_view *const[]){&call->inputs[0]}, 1);
+  return kp_channels_bytes((const kp_view *const[]){&call->inputs[0]}, 1, 1);
 }
 
 static void set_constants(const kp_op_call *call, void *constants) {
-  kp_channels_make((const kp_view *const[]){&call->inputs[0]}, 1, constants);
+  kp_channels_make((const kp_view *const[]){&call->inputs[0]}, 1, 1, constants);
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {
