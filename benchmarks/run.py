@@ -1,168 +1,237 @@
-"""KeyPilot beside PyTorch, float32, same weights and inputs, interleaved in one run.
+"""Whole networks in KeyPilot and in its peers: same weights, same inputs, in turns, in one run.
 
-    python benchmarks/run.py [--threads 1 2] [--runs 30] [--json F] [--markdown F]
+    python benchmarks/run.py [--networks bb256 ...] [--peers openvino ...] [--threads 1 2] [--json F] [--markdown F]
 
-Times every program of `keypilot-base`, the texts at 12 and 64 tokens, and the whole encoder on a drawn screen; prints
-milliseconds (minimum, median) and the ratio PyTorch / KeyPilot of the minima and medians: above 1, KeyPilot is faster.
+README.md says how to install the peers, and what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import os
+import shutil
+import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from timing import Timing, interleaved
+from networks import ENCODER_PARTS, SPECS, Screens, create
+from peers import PEERS
+from processes import EngineError, Process, prepare_process, runner_process
+from report import Report, Result, cpu_name
+from timing import LOAD_TIMEOUT, TURN_TIMEOUT, cold_start, interleaved
 
-import keypilot
-from keypilot.convert.encoder import compile_encoder
-from keypilot.reference.config import EMBEDDING_SIZE, REGIONS
-from keypilot.reference.encoder import KeyPilotEncoder
-from keypilot.reference.pipeline import Pipeline
-from keypilot.reference.presets import build, drawn_screens
-from keypilot.reference.text import POSITION_OFFSET
+from keypilot.compare.metrics import Array, difference
 
-SCREEN_TEXT = "see you at the station in ten minutes"
+#: Seconds for an engine to convert and calibrate a network.
+PREPARE_TIMEOUT = 900.0
 
-
-def program_inputs(encoder: KeyPilotEncoder) -> dict[str, tuple[str, dict[str, torch.Tensor]]]:
-    """The pieces of work: label -> (program, inputs)."""
-    config = encoder.config
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    def text(batch: int, tokens: int) -> dict[str, torch.Tensor]:
-        ids = torch.randint(5, config.text.vocab_size, (batch, tokens), generator=generator)
-        positions = torch.arange(POSITION_OFFSET, POSITION_OFFSET + tokens).expand(batch, -1).contiguous()
-        return {"input_ids": ids, "position_ids": positions, "attention_mask": torch.ones_like(ids)}
-
-    side, crop = config.image_side, config.crop_side
-    return {
-        f"screen {side}x{side}": ("screen", {"image": noise(1, 3, side, side)}),
-        f"roi 4x{crop}x{crop}": ("roi", {"crops": noise(len(REGIONS), 3, crop, crop)}),
-        "text 12 tokens": ("text", text(1, 12)),
-        "text 64 tokens": ("text", text(1, 64)),
-        "text 16x64 tokens": ("text", text(16, 64)),
-        "fusion": (
-            "fusion",
-            {
-                "image": noise(1, EMBEDDING_SIZE),
-                "rois": noise(1, len(REGIONS), EMBEDDING_SIZE),
-                "text": noise(1, EMBEDDING_SIZE),
-                "user": torch.zeros(1, dtype=torch.int64),
-            },
-        ),
-    }
+_SCREENS = Path(__file__).resolve().parent.parent.parent / "shared" / "screens"
 
 
-def measure(encoder: KeyPilotEncoder, path: Path, threads: int, runs: int) -> dict[str, dict[str, Timing]]:
-    """Every piece of work at one thread count: label -> engine -> timing."""
-    torch.set_num_threads(threads)
-    model = keypilot.Model.load(path, threads=threads)
-    modules = {name: program.module.eval() for name, program in encoder.programs().items()}
-    results = {}
-    for label, (program, inputs) in program_inputs(encoder).items():
-        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        engines: dict[str, Callable[[], object]] = {
-            "keypilot": lambda program=program, arrays=arrays: model.run(program, **arrays),
-            "pytorch": lambda program=program, inputs=inputs: modules[program](**inputs),
-        }
-        with torch.inference_mode():
-            results[label] = interleaved(engines, runs=runs)
-    shipped = keypilot.Encoder.load(path, precision="fp32", threads=threads)
-    reference = Pipeline(encoder)
-    picture = np.kron(drawn_screens(1, 256, seed=1)[0], np.ones((8, 4, 1), np.uint8))  # 1024 x 2048
-    engines = {
-        "keypilot": lambda: shipped.encode(picture, text=SCREEN_TEXT),
-        "pytorch": lambda: reference.encode(picture, SCREEN_TEXT, 0),
-    }
-    with torch.inference_mode():
-        results["whole encoder"] = interleaved(engines, runs=runs)
-    return results
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the stopped children as well
+    if options.work:
+        return _run(options, options.work)
+    with tempfile.TemporaryDirectory(prefix="keypilot-benchmarks-") as folder:
+        return _run(options, Path(folder))
 
 
-def markdown(results: dict[int, dict[str, dict[str, Timing]]], cpu: str) -> str:
-    lines = [
-        f"{cpu}; KeyPilot {keypilot.__version__}, PyTorch {torch.__version__}, float32. "
-        "Milliseconds, minimum (median).",
-        "",
-        "| work | threads | KeyPilot | PyTorch eager | ratio of minima | ratio of medians |",
-        "|---|---|---|---|---|---|",
-    ]
-    for threads, rows in results.items():
-        for label, row in rows.items():
-            ours, theirs = row["keypilot"], row["pytorch"]
-            lines.append(
-                f"| {label} | {threads} | {ours.minimum:.2f} ({ours.median:.2f}) "
-                f"| {theirs.minimum:.2f} ({theirs.median:.2f}) "
-                f"| {theirs.minimum / ours.minimum:.2f} | {theirs.median / ours.median:.2f} |"
-            )
-    return "\n".join(lines)
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time KeyPilot beside other engines, in turns, in one run.")
+    networks, peers = ", ".join(SPECS), ", ".join(PEERS)
+    parser.add_argument("--networks", nargs="+", choices=SPECS, default=list(SPECS), metavar="N", help=networks)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="P", help=peers)
+    parser.add_argument("--skip", nargs="+", default=[], metavar="P:V", help="variants to leave out, as pytorch:fp32")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="T", help="counts (default: 1 2)")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of each engine (default: 10)")
+    parser.add_argument("--budget", type=float, default=60, metavar="MS", help="of each turn (default: 60)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time of all threads, for one thread on a machine that others use (default: wall)",
+    )
+    parser.add_argument("--starts", type=int, default=3, help="fresh processes per engine; 0: none (default: 3)")
+    parser.add_argument(
+        "--screens",
+        type=Path,
+        default=_SCREENS if _SCREENS.is_dir() else None,
+        metavar="DIR",
+        help="pictures for calibration, statistics and errors (default: ../shared/screens, else drawn ones)",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        type=_peer_python,
+        metavar="P=PATH",
+        help="the Python that makes a peer's files (also KEYPILOT_BENCH_PYTHON_P in the environment)",
+    )
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep files here, and reuse those that are here")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the results as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="F", help="also write the tables as Markdown")
+    return parser.parse_args(arguments)
 
 
-def as_json(results: dict[int, dict[str, dict[str, Timing]]], cpu: str) -> dict[str, Any]:
-    return {
-        "cpu": cpu,
-        "keypilot": keypilot.__version__,
-        "torch": torch.__version__,
-        "results": [
-            {
-                "work": label,
-                "threads": threads,
-                "engine": engine,
-                "minimum_ms": timing.minimum,
-                "median_ms": timing.median,
-            }
-            for threads, rows in results.items()
-            for label, row in rows.items()
-            for engine, timing in row.items()
-        ],
-    }
+def _peer_python(text: str) -> tuple[str, str]:
+    peer, equals, path = text.partition("=")
+    if peer not in PEERS or not equals:
+        raise argparse.ArgumentTypeError(f"expected PEER=PATH, with a peer of {', '.join(PEERS)}, got {text!r}")
+    return peer, path
 
 
-def cpu_name() -> str:
-    """The processor's name, as the kernel gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Time KeyPilot beside PyTorch, float32, interleaved.")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
-    parser.add_argument("--runs", type=int, default=30, help="counted runs of each engine (default: 30)")
-    parser.add_argument("--json", type=Path, help="also write the timings as JSON")
-    parser.add_argument("--markdown", type=Path, help="also write the table as Markdown")
-    options = parser.parse_args()
-
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "keypilot-base.gguf"
-        encoder = build("keypilot-base")
-        compile_encoder(encoder, path)
-        results = {}
-        for threads in options.threads:
-            print(f"measuring with {threads} thread(s) ...", file=sys.stderr, flush=True)
-            results[threads] = measure(encoder, path, threads, options.runs)
-    table = markdown(results, cpu_name())
-    print(table)
-    if options.json:
-        options.json.write_text(json.dumps(as_json(results, cpu_name()), indent=1) + "\n")
-    if options.markdown:
-        options.markdown.write_text(table + "\n")
+def _run(options: argparse.Namespace, work: Path) -> int:
+    screens = Screens.of(options.screens)
+    for name in options.networks:
+        if not (work / name / "timed.npz").exists():
+            _say(f"{name}: weights, inputs and float32 results")
+            create(name, screens, work / name)
+    counts = f"{len(screens.calibration)} for calibration, {len(screens.test)} others for errors"
+    report = Report(
+        cpu=cpu_name(),
+        versions={},
+        clock=options.clock,
+        pictures=f"{'Screenshots' if options.screens else 'Drawn screens'}: {counts}",
+        titles={name: SPECS[name].title for name in options.networks},
+        parts=ENCODER_PARTS,
+        whole="encoder",
+    )
+    pythons = {
+        peer: os.environ.get(f"KEYPILOT_BENCH_PYTHON_{peer.upper()}", sys.executable) for peer in options.peers
+    } | dict(options.python)
+    prepared = [row for peer in options.peers for row in _prepare(peer, pythons[peer], options, work, report)]
+    for name in options.networks:
+        rows = [row for row in prepared if row.network == name]
+        report.results += rows
+        _measure(name, rows, options, work)
+        _write(options, report)
+    report.results += [row for row in prepared if row.network not in options.networks]
+    _write(options, report)
+    print(report.to_markdown())
     return 0
+
+
+def _prepare(peer: str, python: str, options: argparse.Namespace, work: Path, report: Report) -> list[Result]:
+    """Makes an engine's files for every network: a row for each variant, with an error where that failed."""
+    process = prepare_process(python, peer)
+    try:
+        about = process.answer(LOAD_TIMEOUT)
+    except EngineError as error:
+        process.close()
+        return [Result("all", peer, peer, "", str(error))]
+    report.versions[about["title"]] = about["version"]
+    rows = []
+    for name in options.networks:
+        for variant in about["variants"][SPECS[name].kind]:
+            if f"{peer}:{variant}" in options.skip:
+                continue
+            row = Result(name, peer, about["title"], variant)
+            rows.append(row)
+            folder = work / name / f"{peer}-{variant}"
+            if not folder.exists():
+                _say(f"{name}: {row.label}")
+                try:
+                    _make(process, work / name, variant, folder)
+                except EngineError as error:
+                    row.error = f"conversion: {error}"
+                    process.close()
+                    process = prepare_process(python, peer)
+                    process.answer(LOAD_TIMEOUT)
+                    continue
+            row.file_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    process.close()
+    return rows
+
+
+def _make(process: Process, network: Path, variant: str, folder: Path) -> None:
+    """Has the engine write to `folder`, which exists only where that went well."""
+    import json
+
+    with tempfile.TemporaryDirectory(dir=network) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        process.send(json.dumps({"network": str(network), "variant": variant, "folder": str(made)}))
+        process.answer(PREPARE_TIMEOUT)
+        shutil.move(made, folder)
+
+
+def _measure(name: str, rows: list[Result], options: argparse.Namespace, work: Path) -> None:
+    """Fills in the rows of one network."""
+    rows = [row for row in rows if not row.error]
+    for threads in options.threads:
+        _say(f"{name}: {threads} thread(s)")
+        runners: dict[str, Process] = {}
+        by_label = {row.label: row for row in rows}
+        try:
+            for label, row in by_label.items():
+                runner = runner_process(
+                    row.peer, _folder(work, row), threads, work / name / "arrays.npz", work / "inductor"
+                )
+                try:
+                    runner.answer(LOAD_TIMEOUT)
+                    if row.sqnr_db is None:
+                        row.sqnr_db = _sqnr(runner, work / name)
+                except EngineError as error:
+                    row.thread_errors[threads] = str(error)
+                    runner.close()
+                    continue
+                runner.pause()
+                runners[label] = runner
+            timings, failures = interleaved(runners, rounds=options.rounds, budget=options.budget, clock=options.clock)
+            for label, timing in timings.items():
+                by_label[label].timings[threads] = timing
+            for label, reason in failures.items():
+                by_label[label].thread_errors[threads] = reason
+        finally:
+            for runner in runners.values():
+                runner.close()
+    for row in rows:
+        if options.starts and row.timings:
+            _say(f"{name}: start of {row.label}")
+            repeats = 1 if row.variant == "fp32-compiled" else options.starts
+            try:
+                row.start = cold_start(row.peer, _folder(work, row), work / name / "timed.npz", repeats=repeats)
+            except EngineError as error:
+                row.thread_errors[1] = f"cold start: {error}"
+
+
+def _folder(work: Path, row: Result) -> Path:
+    return work / row.network / f"{row.peer}-{row.variant}"
+
+
+def _sqnr(runner: Process, network: Path) -> list[float]:
+    """Of each output, over all test inputs."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "results.npz"
+        runner.send(f"results {path}")
+        runner.answer(TURN_TIMEOUT)
+        expected: dict[str, list[Array]] = {}
+        got: dict[str, list[Array]] = {}
+        with np.load(network / "arrays.npz") as arrays, np.load(path) as results:
+            for key in arrays.files:
+                kind, index, output = key.split("/")
+                if kind != "reference":
+                    continue
+                if f"{index}/{output}" not in results or results[f"{index}/{output}"].size != arrays[key].size:
+                    raise EngineError(f"output {output}: expected {arrays[key].shape}")
+                expected.setdefault(output, []).append(arrays[key].ravel())
+                got.setdefault(output, []).append(results[f"{index}/{output}"].ravel())
+    return [difference(np.concatenate(expected[i]), np.concatenate(got[i])).sqnr_db for i in expected]
+
+
+def _write(options: argparse.Namespace, report: Report) -> None:
+    if options.json:
+        options.json.write_text(report.to_json() + "\n")
+    if options.markdown:
+        options.markdown.write_text(report.to_markdown())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

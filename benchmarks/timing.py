@@ -1,11 +1,19 @@
-"""Timing several engines on the same work, interleaved, so that a machine whose speed drifts is fair to all."""
+"""Timing several engines on the same work, taking turns, so that a machine whose speed drifts is fair to all."""
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from processes import EngineError, Process, runner_process
+
+#: Seconds for an engine to load and give its first result; TorchInductor calls a C++ compiler.
+LOAD_TIMEOUT = 600.0
+TURN_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
@@ -16,18 +24,69 @@ class Timing:
     median: float
 
 
-def interleaved(work: Mapping[str, Callable[[], object]], *, runs: int, warmup: int = 3) -> dict[str, Timing]:
-    """Calls each engine in turn, `runs` times over, after `warmup` rounds that do not count.
+@dataclass(frozen=True)
+class Start:
+    """What a fresh process pays beyond Python, NumPy and reading the inputs.
 
-    The order is reversed every other round, since an engine runs warmer or colder for the one before it.
+    Attributes
+    ----------
+    milliseconds : import, load and the first result.
+    peak_kib : the largest resident size by then.
     """
-    samples: dict[str, list[float]] = {name: [] for name in work}
-    names = list(work)
-    for round_index in range(-warmup, runs):
-        for name in names if round_index % 2 else reversed(names):
-            start = time.perf_counter_ns()
-            work[name]()
+
+    milliseconds: float
+    peak_kib: int
+
+
+def interleaved(
+    runners: Mapping[str, Process], *, rounds: int, budget: float, clock: str
+) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Gives each engine a turn of about `budget` milliseconds by `clock`, ``"wall"`` or ``"cpu"``, `rounds` times over.
+
+    The order is reversed every other round, since an engine runs warmer or colder for the one before it. The processes
+    come paused, and are left so.
+
+    Returns
+    -------
+    Timings, and for engines that failed the reason; by the runners' names.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in runners}
+    failures: dict[str, str] = {}
+    names = list(runners)
+    for index in range(rounds):
+        for name in names if index % 2 else reversed(names):
+            if name in failures:
+                continue
+            runner = runners[name]
+            runner.resume()
+            try:
+                runner.send(f"{clock} {budget}")
+                samples[name] += runner.answer(TURN_TIMEOUT)["ms"]
+            except EngineError as error:
+                failures[name] = str(error)
+                continue
+            runner.pause()
+    timings = {n: Timing(min(t), statistics.median(t)) for n, t in samples.items() if n not in failures}
+    return timings, failures
+
+
+def cold_start(peer: str, folder: Path, timed: Path, *, repeats: int) -> Start:
+    """Starts fresh processes for an engine, in turns with ones that only read the inputs; the least of each."""
+    starts, floors = [], []
+    for _ in range(repeats):
+        starts.append(_start(peer, folder, timed))
+        floors.append(_start("none", folder, timed))
+    return Start(
+        min(start.milliseconds for start in starts) - min(floor.milliseconds for floor in floors),
+        min(start.peak_kib for start in starts) - min(floor.peak_kib for floor in floors),
+    )
+
+
+def _start(peer: str, folder: Path, timed: Path) -> Start:
+    with tempfile.TemporaryDirectory() as compiled:  # empty: TorchInductor has to work
+        start = time.perf_counter_ns()
+        with runner_process(peer, folder, 1, timed, Path(compiled)) as process:
+            process.answer(LOAD_TIMEOUT)
             elapsed = (time.perf_counter_ns() - start) / 1e6
-            if round_index >= 0:
-                samples[name].append(elapsed)
-    return {name: Timing(min(times), statistics.median(times)) for name, times in samples.items()}
+            process.send("memory")
+            return Start(elapsed, process.answer(TURN_TIMEOUT)["peak_kib"])

@@ -1,8 +1,9 @@
 /* Encodes a picture and a text, and prints the context vector and the regions.
  *
- *   encode MODEL.gguf PICTURE.ppm [TEXT]
+ *   encode [--digest FILE] MODEL.gguf PICTURE.ppm [TEXT]
  *
- * PICTURE.ppm is binary Netpbm, "P6" with 8 bits a channel, which any image tool writes. */
+ * PICTURE.ppm is binary Netpbm, "P6" with 8 bits a channel, which any image tool writes. --digest writes a hash of every
+ * tensor on the way, which `keypilot digest --diff` compares with another machine's. */
 #include <keypilot/keypilot.h>
 
 #include <stdio.h>
@@ -42,9 +43,18 @@ static void print(const kp_encoding *encoding) {
   }
 }
 
+/* A kp_write_fn. */
+static bool write_to_file(void *file, const char *text, size_t size) { return fwrite(text, 1, size, file) == size; }
+
 int main(int argc, char **argv) {
+  const char *digest_path = NULL;
+  if (argc > 2 && strcmp(argv[1], "--digest") == 0) {
+    digest_path = argv[2];
+    argv += 2;
+    argc -= 2;
+  }
   if (argc < 3 || argc > 4) {
-    fprintf(stderr, "usage: encode MODEL.gguf PICTURE.ppm [TEXT]\n");
+    fprintf(stderr, "usage: encode [--digest FILE] MODEL.gguf PICTURE.ppm [TEXT]\n");
     return 2;
   }
   const char *text = argc == 4 ? argv[3] : "";
@@ -54,6 +64,12 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s: expected a binary PPM (P6) picture of 8 bits a channel\n", argv[2]);
     return 1;
   }
+  FILE *digest = digest_path != NULL ? fopen(digest_path, "wb") : NULL;
+  if (digest_path != NULL && digest == NULL) {
+    fprintf(stderr, "%s: expected a file that can be written\n", digest_path);
+    free((void *)image.data);
+    return 1;
+  }
 
   kp_model *model = NULL;     /* the file: shared by any number of sessions */
   kp_session *session = NULL; /* threads and working memory: one per concurrent caller */
@@ -61,6 +77,7 @@ int main(int argc, char **argv) {
   kp_error error;
   kp_status status = kp_model_open(argv[1], NULL, &model, &error);
   if (status == KP_OK) status = kp_session_create(model, 1, &session, &error);
+  if (status == KP_OK && digest != NULL) status = kp_session_write_digest(session, write_to_file, digest, &error);
   if (status == KP_OK) status = kp_encode(session, &image, text, strlen(text), 0, &encoding, NULL, NULL, &error);
 
   if (status == KP_OK) {
@@ -71,5 +88,9 @@ int main(int argc, char **argv) {
   kp_session_close(session);
   kp_model_close(model);
   free((void *)image.data);
+  if (digest != NULL && fclose(digest) != 0) {
+    fprintf(stderr, "%s: expected room for the digest\n", digest_path);
+    return 1;
+  }
   return status == KP_OK ? 0 : 1;
 }

@@ -11,13 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keypilot._openblas import load as _load_openblas
-
-_load_openblas()  # before keypilot._core, which needs it
-
-from keypilot._core import version as _version  # noqa: E402
-from keypilot.encoder import Encoder, EncoderOutput  # noqa: E402
-from keypilot.errors import (  # noqa: E402
+from keypilot._core import version as _version
+from keypilot.encoder import Encoder, EncoderOutput
+from keypilot.errors import (
     ArgumentError,
     KeyPilotError,
     MissingDependencyError,
@@ -27,17 +23,19 @@ from keypilot.errors import (  # noqa: E402
     UnsupportedOpError,
     VersionError,
 )
-from keypilot.model import Model  # noqa: E402
-from keypilot.settings import cpu_info  # noqa: E402
+from keypilot.model import Model
+from keypilot.settings import cpu_info
 
 if TYPE_CHECKING:
     from keypilot.compare import parity
     from keypilot.convert import compile
+    from keypilot.digests import Digest, digest
 
 __version__ = _version()
 
 __all__ = [
     "ArgumentError",
+    "Digest",
     "Encoder",
     "EncoderOutput",
     "KeyPilotError",
@@ -50,12 +48,17 @@ __all__ = [
     "VersionError",
     "compile",
     "cpu_info",
+    "digest",
     "parity",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`compile` and `parity` need PyTorch, which is imported when they are first asked for."""
+    """What few programs need is imported when it is first asked for; `compile` and `parity` take PyTorch."""
+    if name in ("Digest", "digest"):
+        from keypilot import digests
+
+        return getattr(digests, name)
     from keypilot.extras import torch_extra
 
     if name == "compile":

@@ -1,14 +1,16 @@
-"""OpenBLAS, from the package scipy-openblas32, for the C core to find."""
+"""OpenBLAS, from the package scipy-openblas32, for the C core to find. Only fp32 models need it."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 from pathlib import Path
 
 
+@functools.cache
 def load() -> None:
-    """Loads the shared library, so that `keypilot._core`, which needs it by name, finds it.
+    """Loads the shared library, once, so that `keypilot._core` finds its functions.
 
     The package is located and not imported: its own import reads distribution metadata, which costs more than
     loading the library.

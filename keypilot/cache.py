@@ -16,6 +16,9 @@ from keypilot.extras import torch_extra
 #: What `Encoder.load()` gives.
 DEFAULT_PRESET = "keypilot-base"
 
+#: What a model file can be in.
+PRECISIONS = ("int8", "fp32")
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -25,31 +28,31 @@ def cache_dir() -> Path:
     return Path(base) / "keypilot" if base else Path.home() / ".cache" / "keypilot"
 
 
-def preset_path(preset: str) -> Path:
+def preset_path(preset: str, precision: str = "fp32") -> Path:
     """Where the model file of `preset` is, or will be; its name changes with the code that makes it."""
-    return cache_dir() / f"{preset}-{_core.version()}-{_recipe_hash()}.gguf"
+    return cache_dir() / f"{preset}-{precision}-{_core.version()}-{_recipe_hash()}.gguf"
 
 
-def preset_model(preset: str = DEFAULT_PRESET) -> Path:
-    """The model file of a preset with seeded weights.
+def preset_model(preset: str = DEFAULT_PRESET, precision: str = "fp32") -> Path:
+    """The model file of a preset with seeded weights, in ``"fp32"`` or ``"int8"``.
 
-    Makes it where the cache has none, which takes PyTorch and some seconds.
+    Makes it where the cache has none, which takes PyTorch and some seconds, for int8 up to some minutes.
 
     Raises
     ------
-    ArgumentError : no preset has that name.
+    ArgumentError : no preset has that name, or there is no such precision.
     MissingDependencyError : the file has to be made, and PyTorch is not installed.
     OSError : the cache cannot be written.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", preset):
         raise ArgumentError(f"model: expected the path of a file or the name of a preset, got {preset!r}")
-    path = preset_path(preset)
+    path = preset_path(preset, precision)
     if not path.exists():
-        _make(preset, path)
+        _make(preset, precision, path)
     return path
 
 
-def _make(preset: str, path: Path) -> None:
+def _make(preset: str, precision: str, path: Path) -> None:
     """Writes beside `path` and renames, so that another process sees the whole file or none."""
     with torch_extra(f"making the model '{preset}', which is done once and then cached,"):
         from keypilot.convert.encoder import compile_encoder
@@ -67,7 +70,7 @@ def _make(preset: str, path: Path) -> None:
             encoder = build(preset)
             progress.update()
             progress.set_description(f"{preset}: compiling, once")
-            compile_encoder(encoder, temporary)
+            compile_encoder(encoder, temporary, precision=precision)
             progress.update()
         os.replace(temporary, path)
     except BaseException:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keypilot.cache import DEFAULT_PRESET, preset_model
-from keypilot.errors import ArgumentError, UnsupportedError
+from keypilot.cache import DEFAULT_PRESET, PRECISIONS, preset_model
+from keypilot.errors import ArgumentError
 from keypilot.model import Model, Taps, utf8
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Encoder:
         cls,
         model: str | os.PathLike[str] | None = None,
         *,
-        precision: str = "fp32",
+        precision: str | None = None,
         threads: int | None = None,
     ) -> Encoder:
         """Opens an encoder.
@@ -94,22 +94,24 @@ class Encoder:
         ----------
         model : the path of a model file, or the name of a preset, whose file is made once, with seeded weights, and
             cached; None: the preset ``keypilot-base``. Making the file takes the extra ``torch``.
-        precision : ``"fp32"``.
+        precision : ``"int8"`` or ``"fp32"``; None: a file's own, and a preset in int8.
         threads : threads of one run; None: ``KEYPILOT_THREADS``, else the processors at hand, at most 4.
 
         Raises
         ------
         OSError : the file cannot be read, or the cache not written.
         ModelFileError : the file is damaged, or is not a KeyPilot model.
-        ArgumentError : no preset has that name; `precision` or `threads` is outside its domain.
-        UnsupportedError : the model is not an encoder, or the precision is not available in this build.
+        ArgumentError : no preset has that name; `precision` or `threads` is outside its domain, or the file is of
+            another precision.
+        UnsupportedError : the model is not an encoder.
         MissingDependencyError : a preset's file has to be made, and PyTorch is not installed.
         """
-        if precision == "int8":
-            raise UnsupportedError("precision: int8 is not available in this build; expected 'fp32'")
-        if precision != "fp32":
-            raise ArgumentError(f"precision: expected 'fp32', got {precision!r}")
-        return cls(Model.load(model_path(model), threads=threads))
+        path = model_path(model, precision)
+        opened = Model.load(path, threads=threads)
+        own = opened.metadata["keypilot.precision"]
+        if precision not in (None, own):
+            raise ArgumentError(f"precision: expected {own!r}, which {path.name} is in, got {precision!r}")
+        return cls(opened)
 
     @property
     def trained(self) -> bool:
@@ -189,13 +191,15 @@ class Encoder:
         return list(value)
 
 
-def model_path(model: str | os.PathLike[str] | None) -> Path:
-    """The file that a path, or a preset's name, or None means."""
+def model_path(model: str | os.PathLike[str] | None, precision: str | None = None) -> Path:
+    """The file that a path, or a preset's name, or None means; a preset's in that precision, None being int8."""
+    if precision not in (None, *PRECISIONS):
+        raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if model is None:
-        return preset_model(DEFAULT_PRESET)
+        return preset_model(DEFAULT_PRESET, precision or "int8")
     path = Path(model)
     if isinstance(model, str) and path.name == model and not path.suffix and not path.exists():
-        return preset_model(model)
+        return preset_model(model, precision or "int8")
     return path
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keypilot import _core
+from keypilot import _core, _openblas
 from keypilot.errors import ArgumentError
 from keypilot.settings import resolve_isa, resolve_threads
 
@@ -146,6 +146,8 @@ class Model:
     """A compiled model. Immutable; several threads may run one model at once, and each gets what it would get alone."""
 
     def __init__(self, core: _core.Model, *, threads: int | None = None) -> None:
+        if core.metadata("keypilot.precision") == "fp32":
+            _openblas.load()
         self._core = core
         self.threads = resolve_threads(threads)
         self._free_sessions: list[_core.Session] = []

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIM = re.compile(r"(\d*)(N?)(T?)")
-_DTYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_}
+_DTYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "i8": np.int8}
 _FLOATS = ("eps", "alpha", "scale")
-_WORDS = ("fn", "act", "to")
+_WORDS = ("fn", "act", "to", "out", "precision")
 
 
 class ModelOracle:
@@ -42,7 +42,7 @@ class ModelOracle:
         rows = zip(*(get(f"ops.{field}") for field in ("type", "inputs", "output", "attributes")), strict=True)
         for op, indices, output, text in rows:
             operands = [None if i < 0 else values[i] for i in _ints(indices)]
-            result = np.array(OPERATORS[op](*operands, **_attributes(text, sizes)))
+            result = np.array(self._compute(key, op, operands, _ints(indices), output, _attributes(text, sizes)))
             expected = _shape(get("values.shape")[output], sizes)
             assert result.shape == expected, (
                 f"{op} {get('values.name')[output]}: {result.shape}, the file says {expected}"
@@ -52,6 +52,13 @@ class ModelOracle:
             )
             values[output] = result
         return self._ports(f"{key}.outputs", values, sizes), self._ports(f"{key}.taps", values, sizes)
+
+    def _compute(
+        self, key: str, op: str, operands: list[Any], indices: list[int], output: int, attributes: dict[str, Any]
+    ) -> Array:
+        """One operator of the program under `key`, on operands that are the values of these indices."""
+        result: Array = OPERATORS[op](*operands, **attributes)
+        return result
 
     def _sizes(self, key: str, inputs: Mapping[str, Array]) -> dict[str, int]:
         sizes = {"N": 1, "T": 1}

@@ -17,13 +17,25 @@ from keypilot.compare.report import Report, TensorReport, worst_slice
 floats = hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=6), elements=st.floats(-100, 100, width=32))
 
 
-def tensor_report(name, reference, actual, bound=1e-4):
+def tensor_report(name, reference, actual, bound=1e-4, *, float32=None, output=False):
     found = difference(reference, actual)
-    return TensorReport(name, "main", reference.shape, found, found.max_rel <= bound, worst_slice(reference, actual))
+    worst = worst_slice(reference, actual, float32)
+    return TensorReport(
+        name=name,
+        program="main",
+        shape=reference.shape,
+        difference=found,
+        ok=found.max_rel <= bound,
+        worst=worst,
+        low=float(reference.min()),
+        high=float(reference.max()),
+        float32=None if float32 is None else difference(reference, float32),
+        output=output,
+    )
 
 
-def report(*tensors):
-    return Report(tensors, ["main/fused"], 1e-4, 1, "title <with markup>")
+def report(*tensors, precision="fp32"):
+    return Report(tensors, ["main/fused"], 1e-4, 1, "title <with markup>", precision)
 
 
 @given(floats)
@@ -94,8 +106,48 @@ def test_the_json_has_the_documented_fields_and_is_strict(tmp_path):
 
     data = json.loads((tmp_path / "p.json").read_text(), parse_constant=refuse)
     assert data["ok"] is True
-    fields = {"name", "program", "shape", "max_abs", "max_rel", "cosine", "sqnr_db", "ok"}
+    figures = {"max_abs", "max_rel", "cosine", "sqnr_db"}
+    fields = {"name", "program", "shape", "low", "high", *figures, "float32", "output", "ok"}
     assert all(set(row) == fields for row in data["tensors"])
+    assert [row["float32"] for row in data["tensors"]] == [None, None]
+
+
+@pytest.fixture
+def int8_report():
+    """Three tensors: int8 errs by a thousandth, a hundredth and a tenth, float32 by a millionth, and has no second."""
+    x = np.random.default_rng(0).normal(size=(1, 3, 40, 300))
+    return report(
+        tensor_report("a", x, x + 1e-3, math.inf, float32=x + 1e-6),
+        tensor_report("b", x, x + 1e-1, math.inf),
+        tensor_report("c", x, x + 1e-2, math.inf, float32=x + 1e-6, output=True),
+        precision="int8",
+    )
+
+
+def test_an_int8_report_has_three_columns_side_by_side(int8_report):
+    lines = int8_report.table().splitlines()
+    assert [column.strip() for column in lines[0].split("|")] == ["PyTorch float32", "C float32", "C int8"]
+    a, b, c = (line.split("|") for line in lines[2:5])
+    assert float(a[1].split()[1]) == pytest.approx(120, abs=0.2)
+    assert float(a[2].split()[2]) == pytest.approx(60, abs=0.2)
+    assert b[1].split() == ["-", "-"]
+    assert float(c[2].split()[2]) == pytest.approx(40, abs=0.2)
+    assert [row.name for row in int8_report.worst_first()] == ["b", "c", "a"]
+    assert "lowest SQNR 20.0 dB at main/b" in int8_report.summary()
+    assert int8_report.summary().splitlines()[-1] == "main: c 40.0 dB"
+
+
+def test_the_page_and_the_json_of_an_int8_report_have_both_models(int8_report, tmp_path):
+    int8_report.save(tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text()
+    assert text.count("data:image/png;base64,") == 4 + 3 + 4
+    assert text.count("<circle") == 2 + 1 + 2
+    assert "C int8" in text
+    int8_report.save(tmp_path / "p.json")
+    rows = json.loads((tmp_path / "p.json").read_text())["tensors"]
+    assert [row["float32"] is None for row in rows] == [False, True, False]
+    assert rows[0]["float32"]["max_abs"] == pytest.approx(1e-6)
+    assert [row["output"] for row in rows] == [False, False, True]
 
 
 def test_the_page_is_self_contained_and_escapes_names(tmp_path):

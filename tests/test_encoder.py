@@ -229,10 +229,11 @@ def test_an_output_outlives_the_next_call(encoder: keypilot.Encoder) -> None:
 # ---- Loading ----
 
 
-def test_int8_is_refused_until_it_is_there(encoder_file: Path) -> None:
-    with pytest.raises(keypilot.UnsupportedError, match="int8"):
+def test_a_file_has_its_own_precision(encoder_file: Path) -> None:
+    keypilot.Encoder.load(encoder_file, precision="fp32")
+    with pytest.raises(keypilot.ArgumentError, match="precision: expected 'fp32', which .* is in, got 'int8'"):
         keypilot.Encoder.load(encoder_file, precision="int8")
-    with pytest.raises(keypilot.ArgumentError, match="precision: expected 'fp32', got 'fp16'"):
+    with pytest.raises(keypilot.ArgumentError, match="precision: expected one of int8, fp32, got 'fp16'"):
         keypilot.Encoder.load(encoder_file, precision="fp16")
 
 
@@ -247,16 +248,21 @@ def test_a_preset_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     monkeypatch.setattr("keypilot.reference.presets.build", lambda name: name)
     monkeypatch.setattr(
         "keypilot.convert.encoder.compile_encoder",
-        lambda encoder, path: (made.append(encoder), Path(path).write_bytes(encoder_file.read_bytes())),
+        lambda encoder, path, precision: (
+            made.append((encoder, precision)),
+            Path(path).write_bytes(encoder_file.read_bytes()),
+        ),
     )
     first, again = keypilot.Encoder.load(), keypilot.Encoder.load("keypilot-base")
-    assert made == ["keypilot-base"]
+    assert made == [("keypilot-base", "int8")]
     assert_same(first.encode(picture()), again.encode(picture()))
-    assert [path.name for path in (tmp_path / "keypilot").iterdir()] == [cache.preset_path("keypilot-base").name]
+    assert [path.name for path in (tmp_path / "keypilot").iterdir()] == [
+        cache.preset_path("keypilot-base", "int8").name
+    ]
 
 
 def test_a_failed_conversion_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fail(_encoder: Any, path: str) -> None:
+    def fail(_encoder: Any, path: str, precision: str) -> None:
         Path(path).write_bytes(b"half")
         raise keypilot.UnsupportedOpError("no such operator")
 

@@ -314,6 +314,20 @@ def test_a_table_in_int8(tmp_path):
     np.testing.assert_array_equal(model.run("p", ids=np.array([3, 0, 8], np.int32))["y"], wanted)
 
 
+def test_a_table_in_four_bits_is_its_product(tmp_path):
+    rng = np.random.default_rng(17)
+    nibbles = rng.integers(-7, 8, (9, 45)).astype(np.int8)
+    multipliers = rng.integers(1, 19, (9, 2)).astype(np.int8)
+    scale = rng.uniform(0.1, 1, 9).astype(np.float32)
+    program = ProgramBuilder()
+    ids = program.input("ids", "N", "i32")
+    table = program.weight_q4("t", nibbles, multipliers, scale)
+    program.port("outputs", "y", program.op("embedding", [table, ids], "y", "N,45"), "N,45")
+    model = keypilot.Model.load(write_model(tmp_path / "m.gguf", {"p": program}, precision="int8"))
+    wanted = (nibbles * multipliers.repeat(32, axis=1)[:, :45].astype(np.int64)).astype(np.float32) * scale[:, None]
+    np.testing.assert_array_equal(model.run("p", ids=np.array([8, 0, 3], np.int32))["y"], wanted[[8, 0, 3]])
+
+
 def refused(path: Path, case: Case, *words: str) -> None:
     with pytest.raises(KeyPilotError) as caught:
         keypilot.Model.load(write_model(path, {"p": case.program}, precision="int8"))
@@ -345,10 +359,11 @@ def test_files_whose_quantisations_do_not_fit_are_refused(tmp_path):
     case = linear()
     case.program.quantizations.clear()
     refused(path, case, "expected a quantisation")
-    case = Case(14)
-    case.program.weight_q4("w", np.full((4, 8), 7), np.full((4, 1), 19), np.ones(4))
-    case.finish("linear", [case.f32(np.zeros((2, 8))), case.program.weight_values[0]], (2, 4), "", None)
-    refused(path, case, "'w'", "133")
+    for nibble, multiplier, words in ((7, 19, "from 1 to 18, got 19"), (7, 0, "got 0"), (-8, 16, "got -8 * 16")):
+        case = Case(14)
+        case.program.weight_q4("w", np.full((4, 8), nibble), np.full((4, 1), multiplier), np.ones(4))
+        case.finish("linear", [case.f32(np.zeros((2, 8))), case.program.weight_values[0]], (2, 4), "", None)
+        refused(path, case, "'w'", words)
     case = Case(15)
     x = Quantized(case.rng, (2, 3, 4))
     case.finish("alias", [case.i8(x)], (2, 12), "shape=2,12", Quantized(case.rng, (2, 12)))

@@ -1,4 +1,4 @@
-"""What an installed package is: quick to import, without PyTorch, with OpenBLAS found beside it."""
+"""What an installed package is: quick to import, without PyTorch; OpenBLAS is found where a model needs it."""
 
 from __future__ import annotations
 
@@ -63,13 +63,14 @@ def test_public_names_exist_and_are_listed() -> None:
         keypilot.absent  # noqa: B018
 
 
-def test_without_openblas_import_says_what_to_install() -> None:
-    message = python("""
+def test_without_openblas_an_fp32_model_says_what_to_install(encoder_file: Path) -> None:
+    message = python(f"""
         import importlib.util
         find_spec = importlib.util.find_spec
         importlib.util.find_spec = lambda name, *rest: None if name == "scipy_openblas32" else find_spec(name, *rest)
+        import keypilot
         try:
-            import keypilot
+            keypilot.Model.load({str(encoder_file)!r})
         except ImportError as error:
             print(error)
     """)

@@ -100,6 +100,102 @@ def test_parity_of_any_module(tmp_path):
     assert report.batches == 2
 
 
+@pytest.fixture(scope="module")
+def int8_pair():
+    """A module, its int8 model, its float32 model, and batches that calibration did not see."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, padding=1, stride=2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8 * 9, 5),
+    ).eval()
+    batches = [(torch.randn(64, 3, 6, 6),) for _ in range(4)]
+    int8 = keypilot.compile(module, batches[0], precision="int8", calibration=batches)
+    return module, int8, keypilot.compile(module, batches[0]), [{"input": torch.randn(n, 3, 6, 6)} for n in (1, 8)]
+
+
+def test_an_int8_model_stands_beside_pytorch_and_its_float32_model(int8_pair):
+    module, int8, float32, batches = int8_pair
+    report = keypilot.parity(int8, module, batches, against=float32)
+    assert report.ok
+    assert report.precision == "int8"
+    output = next(row for row in report.tensors if row.output)
+    assert output.float32.max_rel < 1e-5
+    assert 20 < output.difference.sqnr_db < 60
+    assert output.low < 0 < output.high
+    compared = {row.name for row in report.tensors if row.float32 is not None}
+    assert {"2", "output"} <= compared
+
+
+def test_taps_of_int8_values_are_compared_as_real_numbers(int8_pair):
+    module, int8, _, batches = int8_pair
+    assert any(port.dtype == np.int8 for port in int8.programs["main"].taps)
+    report = keypilot.parity(int8, module, batches)
+    assert min(row.difference.cosine for row in report.tensors) > 0.99
+
+
+def test_an_int8_model_fails_where_an_output_has_too_little_sqnr_or_float32_is_off(int8_pair):
+    module, int8, float32, batches = int8_pair
+    low = keypilot.parity(int8, module, batches, against=float32, min_sqnr_db=99)
+    assert [row.name for row in low.tensors if not row.ok] == ["output"]
+    off = keypilot.parity(int8, module, batches, against=float32, bound=1e-12)
+    assert not off.ok
+    assert off.first_divergence.float32.max_rel > 1e-12
+
+
+def test_sensitivity_names_the_modules(int8_pair):
+    from keypilot.compare import sensitivity
+
+    _, int8, float32, batches = int8_pair
+    arrays = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in batches]
+    found = sensitivity(int8, float32, {"main": arrays}, progress=False)
+    assert {row.layer for row in found.layers} == {"0", "2", "4"}
+    assert found.unmatched == []
+    assert min(row.sqnr_db for row in found.layers) >= found.whole["main"] - 1
+
+
+@pytest.mark.slow
+def test_the_command_compares_an_int8_file_and_says_what_its_layers_cost(tmp_path, capsys):
+    path = preset_model("keypilot-base-grid", "int8")
+    assert main(["parity", str(path), "--text", "hello", "--json", "--html", str(tmp_path / "p.html")]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["precision"] == "int8"
+    outputs = [row for row in data["tensors"] if row["output"]]
+    assert {row["name"] for row in outputs} >= {"image_embedding", "roi_embedding", "text_embedding", "context"}
+    assert all(row["float32"]["max_rel"] <= 1e-4 for row in data["tensors"] if row["float32"])
+    assert (tmp_path / "p.html").stat().st_size > 10_000
+    assert main(["parity", str(path), "--min-sqnr", "200", "--text", "hello", "--json"]) == 1
+    capsys.readouterr()
+    assert main(["parity", str(path), "--sensitivity", "--text", "hello", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert set(costs["whole"]) == {"screen", "roi", "text", "fusion"}
+    assert costs["unmatched"] == []
+    worst = [row["sqnr_db"] for row in costs["layers"]]
+    assert worst == sorted(worst)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["keypilot-base", "--against", "f.gguf"], "expected a model file beside them"),
+        (["keypilot-base", "--sensitivity"], "expected an int8 model, or --precision int8"),
+        (["{file}", "--sensitivity"], "expected an int8 model, got a float32 one"),
+        (["missing.gguf"], "expected a model file or one of"),
+        (["missing.gguf", "--precision", "int8"], "expected a preset beside it"),
+        (["{file}", "--reference", "keypilot-huge"], "--reference: expected one of"),
+        (["{file}"], "--reference: expected one of"),
+        (["{file}", "--reference", "keypilot-base", "--against", "{file}"], "expected an int8 model beside it"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_was_expected(encoder_file, capsys, arguments, message):
+    assert main(["parity", *(argument.format(file=encoder_file) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_the_command_exits_with_1_beyond_the_bound_and_0_within(capsys, tmp_path):
     common = ["parity", "keypilot-base-grid", "--text", "hello", "--json"]
     assert main([*common, "--html", str(tmp_path / "p.html")]) == 0

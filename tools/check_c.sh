@@ -4,7 +4,7 @@
 #   tools/check_c.sh CONFIGURATION MODEL.gguf BUILD_FOLDER
 #
 # CONFIGURATION: gcc, clang, address (ASan + UBSan), thread (TSan), or aarch64 (cross-compiled, under qemu-user).
-# MODEL.gguf is any encoder's model file. PYTHON (default: python3) is an interpreter with scipy-openblas32, cmake and ninja.
+# MODEL.gguf is any encoder's model file. PYTHON (default: python3) is an interpreter with keypilot, gguf, cmake and ninja.
 set -euo pipefail
 
 configuration=$1 model=$(realpath "$2") build=$3
@@ -16,6 +16,7 @@ openblas=$("$python" -c 'import scipy_openblas32 as b; print(b.get_lib_dir())')
 openblas_include=$("$python" -c 'import scipy_openblas32 as b; print(b.get_include_dir())')
 options=(-G Ninja -DKP_BUILD_TESTS=ON)
 run=()
+cores=(native)
 
 case $configuration in
   gcc) options+=(-DCMAKE_C_COMPILER=gcc) ;;
@@ -32,6 +33,7 @@ case $configuration in
     options+=(-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64)
     # A core that OpenBLAS has right kernels for under this emulator: with -cpu max it picks SME ones, which compute zeros there.
     run=(qemu-aarch64 -cpu cortex-a76 -L /usr/aarch64-linux-gnu -E "LD_LIBRARY_PATH=$openblas")
+    cores=(cortex-a57 cortex-a76 max,sme=off) # without dotprod, with it, and with i8mm
     ;;
   *)
     echo "check_c.sh: expected gcc, clang, address, thread or aarch64, got '$configuration'" >&2
@@ -51,13 +53,30 @@ step() {
   "${run[@]}" "$build/cmake/$@"
 }
 
+# The digest of a small int8 model is the same on every core, but for the header's seven lines.
+check_golden_digest() {
+  [ "$1" = native ] || run[2]=$1
+  step encode --digest "$build/int8.digest" "$build/int8.gguf" "$build/int8.ppm" "see you at 8" >/dev/null
+  diff <(tail -n +8 "$root/tests/data/int8.digest") <(tail -n +8 "$build/int8.digest") ||
+    { echo "check_c.sh: $1: the digest differs from tests/data/int8.digest" >&2; return 1; }
+  sed -n 's/^isa /  equal to the golden digest: isa /p' "$build/int8.digest"
+}
+
 "$python" "$root/tests/c/make_models.py" "$build/models"
 "$python" -c 'import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2])' \
   "$root/examples/screen.png" "$build/screen.ppm"
 
 [ "$configuration" = thread ] || step kcheck
 step tests/c/ctest_core "$build/models"
-step encode "$model" "$build/screen.ppm" "see you at"
+step encode --digest "$build/screen.digest" "$model" "$build/screen.ppm" "see you at"
+if [ "$configuration" != aarch64 ]; then # the same bytes as Python's, header and all
+  "$python" -m keypilot digest "$model" "$build/screen.ppm" --text "see you at" --threads 1 --out "$build/python.digest"
+  cmp "$build/screen.digest" "$build/python.digest"
+fi
+"$python" "$root/tests/int8_files.py" "$build/int8.gguf" "$build/int8.ppm"
+for core in "${cores[@]}"; do
+  check_golden_digest "$core"
+done
 if [ "$configuration" = address ]; then
   step tests/c/fuzz_model "$build/models/sample.gguf"
   step tests/c/fuzz_model "$model"

@@ -3,8 +3,10 @@
 #include <time.h>
 
 #include "base/fpenv.h"
+#include "encoder/digest.h"
 #include "encoder/regions.h"
 #include "encoder/settings.h"
+#include "runtime/digest.h"
 #include "runtime/inputs.h"
 
 /* What a session keeps between calls: settings and every buffer, allocated at the first call. */
@@ -194,7 +196,8 @@ static kp_status load_square(const encoder_call *call, kp_rect rect, int32_t sid
 
 static kp_status image_stage(const encoder_call *call) {
   kp_rect whole = {0, 0, call->image->width, call->image->height};
-  return load_square(call, whole, call->settings->image_side, call->state->image);
+  KP_TRY(load_square(call, whole, call->settings->image_side, call->state->image));
+  return kp_digest_square(call->session, call->settings->image_side, call->state->square, call->error);
 }
 
 /* Keeps the image embedding, the masks where logits are positive, and the features. */
@@ -249,21 +252,25 @@ static kp_status regions_stage(const encoder_call *call) {
   encoder *state = call->state;
   const kp_encoder_settings *settings = call->settings;
   size_t crop = (size_t)settings->crop_side * (size_t)settings->crop_side * 3;
+  size_t mask = (size_t)settings->mask_side * (size_t)settings->mask_side;
   for (int region = 0; region < KP_REGION_COUNT; region++) {
     kp_rect rect = find_region(call, region);
     memcpy(state->result.boxes[region], (const int32_t[]){rect.x0, rect.y0, rect.x1, rect.y1}, 4 * sizeof(int32_t));
+    KP_TRY(kp_digest_region(call->session, region, settings, state->masks + (size_t)region * mask, &state->result,
+                            call->error));
     if (settings->crop_side > 0) {
       KP_TRY(load_square(call, rect, settings->crop_side, state->crops + (size_t)region * crop));
+      KP_TRY(kp_digest_crop(call->session, region, settings->crop_side, state->square, call->error));
     }
   }
   if (settings->crop_side == 0) {
     const kp_encoder_program *roi = &settings->roi;
     planes to = planes_of(&roi->program->ports[KP_INPUT][roi->inputs[KP_ROI_MASKS]].port, state->region_masks);
-    const uint8_t *mask = state->masks;
+    const uint8_t *pixel = state->masks;
     for (size_t c = 0; c < to.sizes[0]; c++) {
       for (size_t y = 0; y < to.sizes[1]; y++) {
         float *row = to.data + c * to.strides[0] + y * to.strides[1];
-        for (size_t x = 0; x < to.sizes[2]; x++) row[x * to.strides[2]] = *mask++;
+        for (size_t x = 0; x < to.sizes[2]; x++) row[x * to.strides[2]] = *pixel++;
       }
     }
   }
@@ -363,7 +370,10 @@ static kp_status encode(kp_session *session, const kp_image *image, const char *
                        .tap = tap,
                        .tap_context = tap_context,
                        .error = error};
-  KP_TRY(run_stages(&call, text != NULL ? text : "", text_size, user));
+  if (text == NULL) text = "";
+  KP_TRY(kp_digest_encode(session, image, text, text_size, user, error));
+  KP_TRY(run_stages(&call, text, text_size, user));
+  KP_TRY(kp_digest_end(kp_session_digest(session), error));
   state->result.masks = state->masks;
   *encoding = state->result;
   return KP_OK;

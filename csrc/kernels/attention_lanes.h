@@ -94,41 +94,12 @@ KP_SPECIALIZED void accumulate(const kp_attention_f32 *args, const block *b, con
   }
 }
 
-/* statement(count) with `count`, from 1 to ACCUMULATORS, as a constant. */
-#define CASE(n, statement)               \
-  case n:                                \
-    if (n <= ACCUMULATORS) statement(n); \
-    break;
-/* clang-format off */
-#define WITH_CONSTANT(count, statement) \
-  switch (count) { \
-    CASE(1, statement) \
-    CASE(2, statement) \
-    CASE(3, statement) \
-    CASE(4, statement) \
-    CASE(5, statement) \
-    CASE(6, statement) \
-    CASE(7, statement) \
-    CASE(8, statement) \
-    CASE(9, statement) \
-    CASE(10, statement) \
-    CASE(11, statement) \
-    CASE(12, statement) \
-  }
-/* clang-format on */
-
-/* n in as few passes as ACCUMULATORS allow, and all about as large, since a small one waits for its own results. */
-static inline size_t pass_size(size_t n) {
-  const size_t passes = n > 0 ? (n + ACCUMULATORS - 1) / ACCUMULATORS : 1;
-  return (n + passes - 1) / passes;
-}
-
 static void attend_tile(const kp_attention_f32 *args, block *b, const tile *t) {
   lanes largest = b->largest;
-  const size_t keys = pass_size(t->n);
+  const size_t keys = kp_pass_size(t->n, ACCUMULATORS);
   for (size_t j = 0; j < t->n; j += keys) {
 #define SCORE(count) largest = score(args, b, t, largest, j, count)
-    WITH_CONSTANT(t->n - j < keys ? t->n - j : keys, SCORE)
+    KP_WITH_CONSTANT(t->n - j < keys ? t->n - j : keys, ACCUMULATORS, SCORE)
 #undef SCORE
   }
   const lanes nothing = broadcast(-INFINITY);
@@ -136,10 +107,10 @@ static void attend_tile(const kp_attention_f32 *args, block *b, const tile *t) {
   const lanes sum = soften(b, t, largest);
   b->sum = select_equal(largest, nothing, b->sum, multiply_add(b->sum, decay, sum));
   b->largest = largest;
-  const size_t depths = pass_size(args->head_dim);
+  const size_t depths = kp_pass_size(args->head_dim, ACCUMULATORS);
   for (size_t d = 0; d < args->head_dim; d += depths) {
 #define ACCUMULATE(count) accumulate(args, b, t, decay, largest, d, count)
-    WITH_CONSTANT(args->head_dim - d < depths ? args->head_dim - d : depths, ACCUMULATE)
+    KP_WITH_CONSTANT(args->head_dim - d < depths ? args->head_dim - d : depths, ACCUMULATORS, ACCUMULATE)
 #undef ACCUMULATE
   }
 }

@@ -66,15 +66,17 @@ static kp_view view_of(const kp_value *value, const kp_shape *shape) {
                    .shape = *shape,
                    .is_weight = value->weight != NULL,
                    .quantization = value->quantization,
-                   .channel_scale = value->channel_scale};
+                   .channel_scale = value->channel_scale,
+                   .multiplier = value->multiplier != NULL ? value->multiplier->data : NULL};
 }
 
 static kp_status infer(const kp_program *program, const kp_node *node, const kp_shape *shapes, int64_t n, int64_t t,
-                       int threads, kp_attribute *attributes, kp_op_call *call, kp_error *error) {
+                       int threads, const kp_blas *blas, kp_attribute *attributes, kp_op_call *call, kp_error *error) {
   KP_TRY(kp_attributes_resolve(node->op, node->attributes, n, t, attributes, error));
   *call = (kp_op_call){.attributes = attributes,
                        .input_count = node->input_count,
                        .exact = program->exact,
+                       .blas = blas,
                        .packed = node->packed,
                        .constants = node->constants,
                        .threads = threads};
@@ -89,9 +91,9 @@ static kp_status infer(const kp_program *program, const kp_node *node, const kp_
 }
 
 kp_status kp_node_infer(const kp_program *program, size_t index, const kp_shape *shapes, int64_t n, int64_t t,
-                        int threads, kp_attribute *attributes, kp_op_call *call, kp_error *error) {
+                        int threads, const kp_blas *blas, kp_attribute *attributes, kp_op_call *call, kp_error *error) {
   const kp_node *node = &program->nodes[index];
-  kp_status status = infer(program, node, shapes, n, t, threads, attributes, call, error);
+  kp_status status = infer(program, node, shapes, n, t, threads, blas, attributes, call, error);
   if (status == KP_OK) return KP_OK;
   return kp_fail_in(error, status, "operator %zu, %s '%s'", index, node->op->name, program->values[node->output].name);
 }
@@ -103,7 +105,7 @@ static kp_status infer_all(const kp_program *program, int64_t n, int64_t t, kp_a
   for (size_t i = 0; i < program->node_count; i++) {
     kp_attribute attributes[KP_MAX_OP_ATTRIBUTES];
     kp_op_call call;
-    KP_TRY(kp_node_infer(program, i, shapes, n, t, 1, attributes, &call, error));
+    KP_TRY(kp_node_infer(program, i, shapes, n, t, 1, NULL, attributes, &call, error));
   }
   return KP_OK;
 }

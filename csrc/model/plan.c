@@ -66,14 +66,15 @@ static kp_status check_alias(const planner *p, const kp_node *node) {
   return KP_OK;
 }
 
-static kp_status plan_step(planner *p, size_t index, int threads) {
+static kp_status plan_step(planner *p, size_t index, int threads, const kp_blas *blas) {
   kp_plan *plan = p->plan;
   const kp_node *node = &p->program->nodes[index];
   kp_step *step = &plan->steps[index];
   kp_attribute *attributes = allocate(p, &plan->arena, node->op->attribute_count, sizeof *attributes);
   if (attributes == NULL) return KP_ERROR_MEMORY;
   step->node = node;
-  KP_TRY(kp_node_infer(p->program, index, plan->shapes, plan->n, plan->t, threads, attributes, &step->call, p->error));
+  KP_TRY(kp_node_infer(p->program, index, plan->shapes, plan->n, plan->t, threads, blas, attributes, &step->call,
+                       p->error));
   if (node->op->run == NULL) {
     KP_TRY(check_alias(p, node));
     plan->storage[node->output] = plan->storage[node->inputs[0]];
@@ -219,12 +220,12 @@ static void write_offsets(planner *p) {
 
 /* ---- The plan ---- */
 
-static kp_status make_plan(planner *p, int threads) {
+static kp_status make_plan(planner *p, int threads, const kp_blas *blas) {
   kp_plan *plan = p->plan;
   KP_TRY(make_tables(p));
   KP_TRY(kp_program_shapes(p->program, plan->n, plan->t, plan->shapes, p->error));
   for (size_t i = 0; i < p->program->value_count; i++) plan->storage[i] = (int32_t)i;
-  for (size_t s = 0; s < p->program->node_count; s++) KP_TRY(plan_step(p, s, threads));
+  for (size_t s = 0; s < p->program->node_count; s++) KP_TRY(plan_step(p, s, threads, blas));
   find_last_uses(p);
   KP_TRY(assign_buffers(p));
   KP_TRY(place_buffers(p));
@@ -237,15 +238,15 @@ static kp_status check_symbol(const char *symbol, int64_t value, kp_error *error
   return kp_fail(error, KP_ERROR_SHAPE, "%s: expected 1 to %d, got %lld", symbol, KP_MAX_SYMBOL, (long long)value);
 }
 
-kp_status kp_plan_create(const kp_program *program, int64_t n, int64_t t, int threads, const kp_allocator *allocator,
-                         kp_plan *plan, kp_error *error) {
+kp_status kp_plan_create(const kp_program *program, int64_t n, int64_t t, int threads, const kp_blas *blas,
+                         const kp_allocator *allocator, kp_plan *plan, kp_error *error) {
   KP_TRY(check_symbol("N", n, error));
   KP_TRY(check_symbol("T", t, error));
   kp_plan made = {.program = program, .n = n, .t = t};
   planner p = {.plan = &made, .program = program, .error = error};
   kp_arena_init(&made.arena, allocator);
   kp_arena_init(&p.arena, allocator);
-  kp_status status = make_plan(&p, threads);
+  kp_status status = make_plan(&p, threads, blas);
   kp_arena_release(&p.arena);
   if (status != KP_OK) {
     kp_plan_release(&made);

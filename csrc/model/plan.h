@@ -24,10 +24,10 @@ typedef struct kp_plan {
   uint64_t macs;
 } kp_plan;
 
-/* Makes a plan: shapes (checked against the file's and the operators' rules), liveness, in-place reuse, offsets.
+/* Makes a plan, whose calls refer to `blas`: shapes (checked against the file's and the operators' rules), liveness, in-place reuse, offsets.
  * Outputs stay alive to the end. Inputs lie in the caller's memory and are never written. */
-kp_status kp_plan_create(const kp_program *program, int64_t n, int64_t t, int threads, const kp_allocator *allocator,
-                         kp_plan *plan, kp_error *error);
+kp_status kp_plan_create(const kp_program *program, int64_t n, int64_t t, int threads, const kp_blas *blas,
+                         const kp_allocator *allocator, kp_plan *plan, kp_error *error);
 void kp_plan_release(kp_plan *plan);
 
 #endif /* KP_MODEL_PLAN_H */

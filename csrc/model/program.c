@@ -218,6 +218,30 @@ static bool is_matrix(const kp_gguf_tensor *tensor, int64_t rows, int64_t column
   return tensor->dtype == KP_I8 && tensor->rank == 2 && tensor->shape[0] == rows && tensor->shape[1] == columns;
 }
 
+#define LARGEST_MULTIPLIER 18     /* 7 * 18 is 126 */
+#define LARGEST_OF_ALL_NIBBLES 15 /* -8 * 15 is -120 */
+
+/* Multipliers are 1 to 18, and no element is beyond -127 to 127. */
+static kp_status check_nibbles(const parser *p, const kp_value *value, int64_t columns) {
+  const int8_t *nibbles = value->weight->data, *multipliers = value->multiplier->data;
+  int64_t row_groups = value->multiplier->shape[1], row_bytes = value->weight->shape[1];
+  for (int64_t i = 0; i < (int64_t)value->multiplier->bytes; i++) {
+    if (multipliers[i] < 1 || multipliers[i] > LARGEST_MULTIPLIER) {
+      return kp_fail(p->error, KP_ERROR_MODEL, "in four bits: expected multipliers from 1 to %d, got %d",
+                     LARGEST_MULTIPLIER, (int)multipliers[i]);
+    }
+    if (multipliers[i] <= LARGEST_OF_ALL_NIBBLES) continue;
+    int64_t first = i % row_groups * 32, last = first + 32 < columns ? first + 32 : columns;
+    const int8_t *row = nibbles + i / row_groups * row_bytes;
+    for (int64_t c = first; c < last; c++) {
+      if ((row[c / 2] >> (c % 2 * 4) & 15) != 8) continue;
+      return kp_fail(p->error, KP_ERROR_MODEL, "in four bits: expected elements from -127 to 127, got -8 * %d",
+                     (int)multipliers[i]);
+    }
+  }
+  return KP_OK;
+}
+
 /* The weight as nibbles and multipliers, where the file has it so. */
 static kp_status find_four_bits(const parser *p, kp_value *value) {
   char key[MOST_LINKED_NAME];
@@ -236,7 +260,7 @@ static kp_status find_four_bits(const parser *p, kp_value *value) {
     return kp_fail(p->error, KP_ERROR_MODEL, "expected nibbles of (%lld, %lld) and multipliers of (%lld, %lld)",
                    (long long)rows, (long long)((columns + 1) / 2), (long long)rows, (long long)((columns + 31) / 32));
   }
-  return KP_OK;
+  return check_nibbles(p, value, columns);
 }
 
 static bool weight_matches(const kp_value *value, const kp_gguf_tensor *tensor) {

@@ -175,32 +175,6 @@ static uint64_t macs(const kp_op_call *call) {
 
 /* ---- Windows ---- */
 
-kp_window kp_window_at(const kp_conv2d *conv, size_t pixel) {
-  kp_window at = {.out_x = (int64_t)pixel % conv->out_width,
-                  .out_y = (int64_t)pixel / conv->out_width % conv->out_height,
-                  .image = (int64_t)pixel / conv->out_width / conv->out_height};
-  at.top = at.out_y * conv->stride[0] - conv->pad[0];
-  at.left = at.out_x * conv->stride[1] - conv->pad[1];
-  return at;
-}
-
-void kp_window_next(const kp_conv2d *conv, kp_window *at) {
-  at->left += conv->stride[1];
-  if (++at->out_x < conv->out_width) return;
-  at->out_x = 0;
-  at->left = -conv->pad[1];
-  at->top += conv->stride[0];
-  if (++at->out_y < conv->out_height) return;
-  at->out_y = 0;
-  at->top = -conv->pad[0];
-  at->image++;
-}
-
-bool kp_window_inside(const kp_conv2d *conv, const kp_window *at) {
-  return at->top >= 0 && at->left >= 0 && at->top + (conv->kernel[0] - 1) * conv->dilation[0] < conv->height &&
-         at->left + (conv->kernel[1] - 1) * conv->dilation[1] < conv->width;
-}
-
 void kp_tap_offsets(const kp_conv2d *conv, int64_t *offsets) {
   for (int64_t y = 0; y < conv->kernel[0]; y++) {
     for (int64_t x = 0; x < conv->kernel[1]; x++) {

@@ -6,6 +6,9 @@
 /* Output pixels of a task: their tap pointers stay in the first-level cache. */
 #define TAPPED_PIXELS 128
 
+/* What is copied at once of a gathered window's lines, whose buffer has as many bytes to spare. */
+#define COPIED_BYTES 16
+
 /* Fewer channels than this are gathered into rows: a tap's would not fill a kernel's step. */
 #define GATHERED_CHANNELS 16
 
@@ -67,7 +70,7 @@ void kp_conv2d_i8_pack(const kp_op_call *call, void *packed) {
 
 size_t kp_conv2d_i8_constants_bytes(const kp_op_call *call) {
   kp_conv2d conv = kp_conv2d_describe(call);
-  return kp_i8_constants_bytes((size_t)conv.channels, (size_t)conv.out_channels) +
+  return kp_i8_constants_bytes(call, (size_t)conv.channels, (size_t)conv.out_channels) +
          (is_gathered(&conv) ? conv.taps * conv.group_channels : 0);
 }
 
@@ -109,7 +112,7 @@ static conv_run plan_conv(const kp_op_call *call) {
   run.block_pixels = kp_min_size(TAPPED_PIXELS, kp_round_up(shares, 8));
   if (is_gathered(conv)) {
     run.row_bytes = kp_round_up(product_of(conv).depth, 16);
-    run.thread_bytes = run.block_pixels * run.row_bytes;
+    run.thread_bytes = kp_round_up(run.block_pixels * run.row_bytes + COPIED_BYTES, 64);
   } else {
     run.shared_bytes = kp_round_up(conv->taps * sizeof(int64_t), 64);
     run.thread_bytes = kp_round_up(run.block_pixels * conv->taps * sizeof(int8_t *), 64);
@@ -149,7 +152,15 @@ static void point_at_windows(const conv_run *run, kp_range pixels, size_t first,
   }
 }
 
-static void copy_bytes(int8_t *to, const int8_t *from, size_t n) { memcpy(to, from, n); }
+/* Copies n bytes; where there are enough to read, a fixed number, of which those beyond n do not matter: a call of memcpy
+ * for nine bytes takes longer than the whole window's product. */
+static void copy_bytes(int8_t *to, const int8_t *from, size_t n, const int8_t *end) {
+  if (n <= COPIED_BYTES && end - from >= COPIED_BYTES) {
+    memcpy(to, from, COPIED_BYTES);
+  } else {
+    memcpy(to, from, n);
+  }
+}
 
 /* Each pixel's window as a row, ordered as the weight's (kh, kw, channels). */
 static void gather_windows(const conv_run *run, kp_range pixels, int8_t *rows) {
@@ -157,6 +168,7 @@ static void gather_windows(const conv_run *run, kp_range pixels, int8_t *rows) {
   const int8_t *x = conv->call->inputs[0].data;
   const int8_t *padding = ((const kp_i8_constants *)conv->call->constants)->padding;
   size_t channels = (size_t)conv->channels, line = (size_t)conv->kernel[1] * channels;
+  const int8_t *end = x + kp_shape_elements(&conv->call->inputs[0].shape);
   bool contiguous = conv->dilation[1] == 1;
   kp_window at = kp_window_at(conv, pixels.begin);
   for (size_t pixel = pixels.begin; pixel < pixels.end; pixel++, kp_window_next(conv, &at), rows += run->row_bytes) {
@@ -165,13 +177,13 @@ static void gather_windows(const conv_run *run, kp_range pixels, int8_t *rows) {
     for (int64_t i = 0; i < conv->kernel[0]; i++) {
       int64_t row = at.top + i * conv->dilation[0];
       if (inside) {
-        copy_bytes(out, x + kp_input_pixel(conv, at.image, row, at.left), line);
+        copy_bytes(out, x + kp_input_pixel(conv, at.image, row, at.left), line, end);
         out += line;
         continue;
       }
       for (int64_t j = 0; j < conv->kernel[1]; j++, out += channels) {
         int64_t input = kp_input_pixel(conv, at.image, row, at.left + j * conv->dilation[1]);
-        copy_bytes(out, input >= 0 ? x + input : padding, channels);
+        memcpy(out, input >= 0 ? x + input : padding, channels);
       }
     }
   }

@@ -20,15 +20,25 @@ kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_
 
 /* ---- Constants ---- */
 
-/* A group's columns begin anywhere, and are readable to KP_COLUMN_PAD as well. */
-static size_t padded_bytes(size_t channels) {
-  return (kp_round_up(channels, KP_COLUMN_PAD) + KP_COLUMN_PAD) * sizeof(float);
-}
-
 static size_t header_bytes(void) { return kp_round_up(sizeof(kp_i8_constants), 64); }
 
-size_t kp_i8_constants_bytes(size_t in_channels, size_t channels) {
-  return header_bytes() + 7 * padded_bytes(channels) + kp_round_up(in_channels, KP_COLUMN_PAD);
+static bool has_i8_residual(const kp_op_call *call) {
+  return call->input_count > 3 && call->present[3] && call->inputs[3].dtype == KP_I8;
+}
+
+static size_t padded_bytes(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD) * sizeof(float); }
+
+size_t kp_i8_constants_bytes(const kp_op_call *call, size_t in_channels, size_t channels) {
+  size_t arrays = 3 + (call->output.dtype == KP_I8 ? 2 : 0) + (has_i8_residual(call) ? 2 : 0);
+  /* A group's columns begin anywhere, and are readable to KP_COLUMN_PAD as well. */
+  return header_bytes() + arrays * padded_bytes(channels) + KP_COLUMN_PAD * sizeof(float) +
+         kp_round_up(in_channels, KP_COLUMN_PAD);
+}
+
+static void *take(char **memory, size_t bytes) {
+  void *taken = *memory;
+  *memory += bytes;
+  return taken;
 }
 
 /* Channels of 1 / scale and of KP_ROUNDING_SHIFT + zero point. */
@@ -42,25 +52,26 @@ static void set_quantizer(const kp_quantization *quantization, size_t channels, 
 kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels, size_t channels, void *memory) {
   kp_i8_constants *constants = memory;
   char *next = (char *)memory + header_bytes();
-  void **const arrays[] = {(void **)&constants->offset,        (void **)&constants->scale,
-                           (void **)&constants->bias,          (void **)&constants->inverse,
-                           (void **)&constants->shift,         (void **)&constants->residual_zero,
-                           (void **)&constants->residual_scale};
-  for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++, next += padded_bytes(channels)) *arrays[i] = next;
-  constants->padding = (int8_t *)next;
+  size_t bytes = padded_bytes(channels);
+  *constants = (kp_i8_constants){.offset = take(&next, bytes), .scale = take(&next, bytes), .bias = take(&next, bytes)};
   memcpy(constants->scale, call->inputs[1].channel_scale, channels * sizeof(float));
   const float *bias = kp_optional_f32(call, 2);
   if (bias != NULL) memcpy(constants->bias, bias, channels * sizeof(float));
   if (call->output.dtype == KP_I8) {
+    constants->inverse = take(&next, bytes);
+    constants->shift = take(&next, bytes);
     set_quantizer(&call->output.quantization, channels, constants->inverse, constants->shift);
   }
-  if (call->input_count > 3 && call->present[3] && call->inputs[3].dtype == KP_I8) {
+  if (has_i8_residual(call)) {
     const kp_quantization *residual = &call->inputs[3].quantization;
+    constants->residual_zero = take(&next, bytes);
+    constants->residual_scale = take(&next, bytes);
     for (size_t c = 0; c < channels; c++) {
       constants->residual_zero[c] = residual->zero_point[c];
       constants->residual_scale[c] = residual->scale[c];
     }
   }
+  constants->padding = take(&next, in_channels);
   if (call->inputs[0].dtype == KP_I8) memcpy(constants->padding, call->inputs[0].quantization.zero_point, in_channels);
   return constants;
 }

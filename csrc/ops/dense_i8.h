@@ -15,13 +15,13 @@ kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_
 typedef struct kp_i8_constants {
   int32_t *offset;
   float *scale, *bias;
-  float *inverse, *shift; /* out = i8 */
-  int32_t *residual_zero; /* an i8 residual */
+  float *inverse, *shift; /* out = i8; else NULL */
+  int32_t *residual_zero; /* an i8 residual; else NULL */
   float *residual_scale;
   int8_t *padding; /* the input's zero points, its channels long; zeros where it is f32 */
 } kp_i8_constants;
 
-size_t kp_i8_constants_bytes(size_t in_channels, size_t channels);
+size_t kp_i8_constants_bytes(const kp_op_call *call, size_t in_channels, size_t channels);
 /* All but `offset`, which is 0. */
 kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels, size_t channels, void *memory);
 

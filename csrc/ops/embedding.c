@@ -21,21 +21,28 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   return kp_check_elements("embedding", "an output", &call->output.shape, error);
 }
 
-/* An i8 table is read where the file has it; this is the place for one that the file has in four bits. */
-static size_t pack_bytes(const kp_op_call *call) {
-  return call->inputs[0].dtype == KP_I8 ? (size_t)kp_shape_elements(&call->inputs[0].shape) : 0;
+/* Row `row` of a table in four bits (docs/model-file.md). */
+static void unpack_row(const kp_view *table, size_t row, size_t columns, float *out) {
+  const int8_t *nibbles = (const int8_t *)table->data + row * kp_divide_up(columns, 2);
+  const int8_t *multipliers = table->multiplier + row * kp_divide_up(columns, 32);
+  float scale = table->channel_scale[row];
+  for (size_t i = 0; i < columns; i++) {
+    int nibble = nibbles[i / 2] >> (i % 2 * 4) & 15;
+    out[i] = (float)(((nibble ^ 8) - 8) * multipliers[i / 32]) * scale;
+  }
 }
 
-static void pack(const kp_op_call *call, void *packed) { memcpy(packed, call->inputs[0].data, pack_bytes(call)); }
-
-static void copy_row(const kp_op_call *call, size_t row, size_t columns, float *out) {
-  if (call->inputs[0].dtype == KP_F32) {
-    memcpy(out, (const float *)call->inputs[0].data + row * columns, columns * sizeof(float));
+static void copy_row(const kp_view *table, size_t row, size_t columns, float *out) {
+  if (table->dtype == KP_F32) {
+    memcpy(out, (const float *)table->data + row * columns, columns * sizeof(float));
     return;
   }
-  const int8_t *quantized = (const int8_t *)call->packed + row * columns;
-  float scale = call->inputs[0].channel_scale[row];
-  for (size_t i = 0; i < columns; i++) out[i] = (float)quantized[i] * scale;
+  if (table->multiplier != NULL) {
+    unpack_row(table, row, columns, out);
+    return;
+  }
+  const int8_t *quantized = (const int8_t *)table->data + row * columns;
+  for (size_t i = 0; i < columns; i++) out[i] = (float)quantized[i] * table->channel_scale[row];
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {
@@ -49,7 +56,7 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
       return kp_fail(error, KP_ERROR_ARGUMENT, "embedding: expected ids from 0 to %lld, got %d at element %lld",
                      (long long)rows - 1, (int)id[i], (long long)i);
     }
-    copy_row(call, (size_t)id[i], columns, out + (size_t)i * columns);
+    copy_row(table, (size_t)id[i], columns, out + (size_t)i * columns);
   }
   return KP_OK;
 }
@@ -59,7 +66,5 @@ const kp_op kp_op_embedding = {
     .min_inputs = 2,
     .max_inputs = 2,
     .infer = infer,
-    .pack_bytes = pack_bytes,
-    .pack = pack,
     .run = run,
 };

@@ -1,7 +1,6 @@
 #include "ops/gemm.h"
 
 #include <cblas.h>
-#include <string.h>
 
 #include "ops/shape.h"
 
@@ -19,23 +18,14 @@
 /* Rows that pay for transposing a weight. */
 #define TRANSPOSE_ROWS 192
 
-static bool has_small_kernels(void) {
-  static const char *const cores[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
-  const char *core = scipy_openblas_get_corename();
-  for (size_t i = 0; i < sizeof cores / sizeof cores[0]; i++) {
-    if (strcmp(core, cores[i]) == 0) return true;
-  }
-  return false;
-}
-
 typedef struct tile {
   size_t rows, columns;
 } tile;
 
 /* The tile of c that one call computes. */
-static tile choose_tile(bool b_transposed, size_t m, size_t n, size_t k) {
+static tile choose_tile(const kp_blas *blas, bool b_transposed, size_t m, size_t n, size_t k) {
   const tile whole = {m, n};
-  if (!has_small_kernels()) return whole;
+  if (!blas->small_kernels) return whole;
   size_t outputs = SMALL_MACS / k;
   tile cut = whole;
   if (b_transposed) {
@@ -58,21 +48,22 @@ void kp_gemm_f32(const kp_op_call *call, bool b_transposed, size_t m, size_t n, 
     call->kernels->gemm_f32(c, c_stride, a, a_stride, b, b_stride, m, n, k);
     return;
   }
-  tile step = choose_tile(b_transposed, m, n, k);
+  __typeof__(&scipy_cblas_sgemm) sgemm = (__typeof__(&scipy_cblas_sgemm))call->blas->sgemm;
+  tile step = choose_tile(call->blas, b_transposed, m, n, k);
   for (size_t row = 0; row < m; row += step.rows) {
     size_t rows = kp_min_size(step.rows, m - row);
     for (size_t column = 0; column < n; column += step.columns) {
       size_t columns = kp_min_size(step.columns, n - column);
       const float *right = b + (b_transposed ? column * b_stride : column);
-      scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans, (blasint)rows,
-                        (blasint)columns, (blasint)k, 1.0f, a + row * a_stride, (blasint)a_stride, right,
-                        (blasint)b_stride, 0.0f, c + row * c_stride + column, (blasint)c_stride);
+      sgemm(CblasRowMajor, CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns,
+            (blasint)k, 1.0f, a + row * a_stride, (blasint)a_stride, right, (blasint)b_stride, 0.0f,
+            c + row * c_stride + column, (blasint)c_stride);
     }
   }
 }
 
 static bool transposing_pays(const kp_op_call *call, size_t m, size_t k) {
-  return !call->exact && m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && has_small_kernels();
+  return !call->exact && m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && call->blas->small_kernels;
 }
 
 size_t kp_gemm_prepare_scratch(const kp_op_call *call, size_t m, size_t n, size_t k) {
@@ -96,5 +87,3 @@ size_t kp_gemm_pack_bytes(const kp_op_call *call, size_t n, size_t k) {
 void kp_gemm_pack(const kp_op_call *call, size_t n, size_t k, void *packed) {
   call->kernels->transpose_32(packed, n, call->inputs[1].data, k, n, k);
 }
-
-void kp_gemm_setup(void) { scipy_openblas_set_num_threads(1); }

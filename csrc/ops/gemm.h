@@ -32,7 +32,4 @@ static inline const float *kp_gemm_weight_columns(const kp_gemm_weight *weight, 
   return weight->data + (weight->transposed ? column * weight->stride : column);
 }
 
-/* Keeps OpenBLAS to the calling thread: parallelism is ours. Called once, from kp_session_create. */
-void kp_gemm_setup(void);
-
 #endif /* KP_OPS_GEMM_H */

@@ -64,7 +64,7 @@ static void pack(const kp_op_call *call, void *packed) {
 
 static size_t constants_bytes(const kp_op_call *call) {
   const kp_dense_i8 dense = dense_i8_of(call);
-  return is_i8(call) ? kp_i8_constants_bytes(dense.k, dense.n) : 0;
+  return is_i8(call) ? kp_i8_constants_bytes(call, dense.k, dense.n) : 0;
 }
 
 static void set_constants(const kp_op_call *call, void *constants) {

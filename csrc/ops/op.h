@@ -6,6 +6,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "kernels/kernels.h"
+#include "ops/blas.h"
 
 #define KP_MAX_OP_INPUTS 16
 #define KP_MAX_OP_ATTRIBUTES 12
@@ -63,6 +64,7 @@ typedef struct kp_view {
   bool is_weight;
   kp_quantization quantization; /* of i8 that is no weight */
   const float *channel_scale;   /* of an i8 weight: by output channel */
+  const int8_t *multiplier;     /* of a weight in four bits, whose data are nibbles; else NULL */
 } kp_view;
 
 /* An operator applied to concrete shapes. `infer`, `scratch` and `macs` see it with data == NULL throughout. */
@@ -75,6 +77,7 @@ typedef struct kp_op_call {
   bool exact;                     /* an int8 model: float products on gemm_f32, the same bytes everywhere */
   const void *packed, *constants; /* what `pack` and `set_constants` made; NULL: nothing */
   const kp_kernels *kernels;
+  const kp_blas *blas; /* not in an int8 model, nor when one is opened */
   kp_pool *pool;
   int threads;   /* of the pool; fixed when the plan was made */
   void *scratch; /* `scratch` bytes, aligned to 64 */
@@ -88,8 +91,8 @@ typedef struct kp_op {
   /* Checks inputs and attributes in full, so that `run` need not, and fills in call->output.dtype and .shape. */
   kp_status (*infer)(kp_op_call *call, kp_error *error);
   /* Once, when the model is opened, for the kernels in use; shapes that hold N or T are those at some N and T. */
-  /* Bytes for input 1, or 0 if it is a table, a weight, in the kernels' layout (NULL: none); the same for every call with that weight, which share
-   * them. Its data is there during `pack` only, where the file stores it in four bits. */
+  /* Bytes for input 1, a weight, in the kernels' layout (NULL: none); the same for every call with that weight, which share
+   * them. A weight in four bits comes unpacked. */
   size_t (*pack_bytes)(const kp_op_call *call);
   void (*pack)(const kp_op_call *call, void *packed);
   /* Bytes for what else follows from weights and quantisations (NULL: none). `packed` is there. */

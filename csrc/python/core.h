@@ -63,11 +63,22 @@ typedef struct kp_py_model {
   PyObject_HEAD kp_model *model;
 } kp_py_model;
 
+/* Text that grows without the GIL. */
+typedef struct kp_py_text {
+  char *data;
+  size_t size, capacity;
+} kp_py_text;
+
 typedef struct kp_py_session {
   PyObject_HEAD PyObject *model; /* a kp_py_model */
   kp_session *session;
   bool busy;
+  kp_py_text digest;
 } kp_py_session;
+
+/* Methods of Session, in digest.c. */
+PyObject *kp_py_session_start_digest(PyObject *session, PyObject *ignored);
+PyObject *kp_py_session_take_digest(PyObject *session, PyObject *ignored);
 
 extern PyType_Spec kp_py_model_spec;
 extern PyType_Spec kp_py_session_spec;

@@ -115,6 +115,7 @@ static void session_dealloc(PyObject *object) {
   kp_py_session *self = (kp_py_session *)object;
   PyTypeObject *type = Py_TYPE(object);
   kp_session_close(self->session);
+  PyMem_RawFree(self->digest.data);
   Py_XDECREF(self->model);
   type->tp_free(object);
   Py_DECREF(type);
@@ -361,6 +362,10 @@ static PyMethodDef methods[] = {
     {"cost", session_cost, METH_VARARGS,
      "cost(program, n, t)\n--\n\n(arena_bytes, macs, ops) at batch n and t text tokens; an op is\n"
      "(type, output, macs, output_bytes)."},
+    {"start_digest", kp_py_session_start_digest, METH_NOARGS,
+     "start_digest()\n--\n\nHas the session keep a digest of what it runs from here on."},
+    {"take_digest", kp_py_session_take_digest, METH_NOARGS,
+     "take_digest()\n--\n\nEnds the digest and returns it as bytes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -35,7 +35,7 @@ static kp_status check_header(const kp_gguf *gguf, bool *exact, kp_error *error)
   return KP_OK;
 }
 
-static kp_status parse_programs(kp_model *model, bool exact, kp_error *error) {
+static kp_status parse_programs(kp_model *model, kp_error *error) {
   const kp_string *names;
   size_t count;
   KP_TRY(kp_gguf_strings(&model->gguf, "keypilot.programs", &names, &count, error));
@@ -50,7 +50,7 @@ static kp_status parse_programs(kp_model *model, bool exact, kp_error *error) {
         return kp_fail(error, KP_ERROR_MODEL, "keypilot.programs: '%s' appears twice", names[i].data);
       }
     }
-    KP_TRY(kp_program_parse(&model->gguf, names[i].data, exact, &model->arena, &model->programs[i], error));
+    KP_TRY(kp_program_parse(&model->gguf, names[i].data, model->exact, &model->arena, &model->programs[i], error));
     model->program_count++;
   }
   return kp_programs_prepare(model->programs, count, &model->kernels, &model->arena, error);
@@ -58,9 +58,8 @@ static kp_status parse_programs(kp_model *model, bool exact, kp_error *error) {
 
 static kp_status parse_model(kp_model *model, kp_error *error) {
   KP_TRY(kp_gguf_parse(model->bytes, model->size, &model->arena, &model->gguf, error));
-  bool exact;
-  KP_TRY(check_header(&model->gguf, &exact, error));
-  KP_TRY(parse_programs(model, exact, error));
+  KP_TRY(check_header(&model->gguf, &model->exact, error));
+  KP_TRY(parse_programs(model, error));
   return kp_tokenizer_create(&model->gguf, &model->arena, &model->tokenizer, error);
 }
 

@@ -11,6 +11,7 @@ struct kp_model {
   uint8_t *bytes; /* the file, aligned to KP_ALIGNMENT */
   size_t size;
   kp_gguf gguf;
+  bool exact; /* int8: see kp_op_call */
   uint32_t isa;
   kp_kernels kernels;
   kp_program *programs;

@@ -2,7 +2,7 @@
 
 #include "base/fpenv.h"
 #include "base/sort.h"
-#include "ops/gemm.h"
+#include "runtime/digest.h"
 #include "runtime/inputs.h"
 #include "runtime/model.h"
 
@@ -20,10 +20,12 @@ struct kp_session {
   kp_allocator allocator;
   const kp_model *model;
   kp_pool *pool;
+  kp_blas blas;   /* found where the model is fp32 */
   uint8_t *arena; /* the runs' memory, aligned to KP_ALIGNMENT */
   size_t arena_size;
   cached_plan plans[KP_PLAN_CACHE];
   uint64_t clock;
+  kp_digest digest;
   kp_session_extra extra;
 };
 
@@ -38,11 +40,11 @@ kp_status kp_session_create(const kp_model *model, int threads, kp_session **ses
   created->allocator = model->allocator;
   created->model = model;
   kp_status status = kp_pool_create(&created->allocator, threads, &created->pool, error);
+  if (status == KP_OK && !model->exact) status = kp_blas_find(&created->blas, error);
   if (status != KP_OK) {
     kp_session_close(created);
     return status;
   }
-  kp_gemm_setup();
   *session = created;
   return KP_OK;
 }
@@ -64,6 +66,8 @@ int kp_session_threads(const kp_session *session) { return kp_pool_threads(sessi
 const kp_model *kp_session_model(const kp_session *session) { return session->model; }
 
 kp_pool *kp_session_pool(kp_session *session) { return session->pool; }
+
+kp_digest *kp_session_digest(kp_session *session) { return &session->digest; }
 
 kp_session_extra *kp_session_extra_of(kp_session *session) { return &session->extra; }
 
@@ -131,7 +135,8 @@ static kp_status get_plan(kp_session *session, size_t program, int64_t n, int64_
   cached_plan *cached = find_plan(session, planned, n, t);
   if (cached == NULL) {
     cached_plan made = {.valid = true};
-    KP_TRY(kp_plan_create(planned, n, t, kp_pool_threads(session->pool), &session->allocator, &made.plan, error));
+    KP_TRY(kp_plan_create(planned, n, t, kp_pool_threads(session->pool), &session->blas, &session->allocator,
+                          &made.plan, error));
     kp_status status = make_run_tables(&made, error);
     if (status != KP_OK) {
       kp_plan_release(&made.plan);
@@ -237,12 +242,15 @@ static kp_status run_plan(kp_session *session, cached_plan *cached, const kp_ten
                           kp_error *error) {
   KP_TRY(grow_arena(session, cached->plan.run_bytes, error));
   place_values(session, cached, inputs);
+  KP_TRY(kp_digest_inputs(&session->digest, &cached->plan, cached->data, error));
   if (taps->fn != NULL) KP_TRY(call_first_taps(cached, taps, error));
   for (size_t i = 0; i < cached->plan.program->node_count; i++) {
     KP_TRY(run_step(session, cached, i, error));
-    if (taps->fn != NULL) KP_TRY(call_taps_of(cached, taps, cached->plan.program->nodes[i].output, error));
+    const kp_node *node = &cached->plan.program->nodes[i];
+    KP_TRY(kp_digest_output(&session->digest, &cached->plan, node, cached->data[node->output], error));
+    if (taps->fn != NULL) KP_TRY(call_taps_of(cached, taps, node->output, error));
   }
-  return KP_OK;
+  return kp_digest_outputs(&session->digest, &cached->plan, cached->data, error);
 }
 
 kp_status kp_session_run_unchecked(kp_session *session, size_t program, const kp_tensor *inputs, size_t input_count,
@@ -283,9 +291,13 @@ kp_status kp_session_run(kp_session *session, size_t program, const kp_tensor *i
   kp_fpenv saved = kp_fpenv_enter();
   kp_status status = check_elements(session, program, inputs, input_count, error);
   if (status == KP_OK) {
+    status = kp_digest_begin(&session->digest, error, "run %s", session->model->programs[program].name);
+  }
+  if (status == KP_OK) {
     status =
         kp_session_run_unchecked(session, program, inputs, input_count, outputs, output_count, tap, tap_context, error);
   }
+  if (status == KP_OK) status = kp_digest_end(&session->digest, error);
   kp_fpenv_leave(saved);
   return status;
 }

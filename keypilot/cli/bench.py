@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keypilot.cli.arguments import add_precision
 from keypilot.cli.table import table
 from keypilot.errors import ArgumentError
 
@@ -23,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file or a preset (default: keypilot-base)")
     parser.add_argument("--image", metavar="F", help="a picture (default: noise, 1080 x 2340)")
     parser.add_argument("--text", default="see you at the station in ten minutes", metavar="T")
+    add_precision(parser)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="thread counts (1 2)")
     parser.add_argument("--runs", type=int, default=30, metavar="N", help="counted runs (30)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     picture = load_rgb(args.image) if args.image else noise
     results: dict[int, dict[str, list[float]]] = {}
     for threads in args.threads:
-        encoder = Encoder.load(args.model, threads=threads)
+        encoder = Encoder.load(args.model, precision=args.precision, threads=threads)
         times: dict[str, list[float]] = {}
         for index in range(args.runs + 2):
             out = encoder.encode(picture, text=args.text)

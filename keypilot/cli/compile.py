@@ -10,6 +10,8 @@ from keypilot.cli.table import count
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
@@ -20,6 +22,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("preset", metavar="PRESET", help="a preset's name, as keypilot-base")
     parser.add_argument("--out", required=True, type=Path, metavar="M.gguf", help="the model file to write")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the model (default: fp32)")
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="DIR",
+        help="for int8: a folder of screenshots (png, jpg, webp) to take ranges from (default: drawn screens)",
+    )
+    parser.add_argument(
+        "--keep-float",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="for int8: keep the modules or tensors that the pattern names, as 'neck.*', in float32; may be repeated",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=int,
+        metavar="N",
+        help="for int8: the largest that the file may be; weights are stored in four bits until it is "
+        "(default: 5800000)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a line")
     parser.set_defaults(run=run)
@@ -33,13 +56,39 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {args.preset!r}")
     if not args.out.parent.is_dir():
         raise ArgumentError(f"--out: there is no folder {str(args.out.parent)!r}")
+    if args.precision != "int8" and (args.calibrate or args.keep_float or args.max_bytes):
+        raise ArgumentError("--calibrate, --keep-float and --max-bytes: are for --precision int8")
+    pictures = None if args.calibrate is None else pictures_in(args.calibrate)
     encoder = build(args.preset, seed=args.seed)
-    compile_encoder(encoder, args.out)
+    compile_encoder(
+        encoder,
+        args.out,
+        precision=args.precision,
+        pictures=pictures,
+        keep_float=args.keep_float,
+        max_bytes=args.max_bytes,
+    )
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     size = args.out.stat().st_size
     if args.json:
-        print(json.dumps({"file": str(args.out), "file_bytes": size, "parameters": parameters, "preset": args.preset}))
+        facts = {"file": str(args.out), "file_bytes": size, "parameters": parameters}
+        print(json.dumps({**facts, "precision": args.precision, "preset": args.preset}))
     else:
         sizes = f"{count(parameters)} parameters, {count(size)} bytes"
-        print(f"{args.out}: {args.preset}, {sizes}, float32, untrained weights")
+        print(f"{args.out}: {args.preset}, {sizes}, {args.precision}, untrained weights")
     return 0
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, by name.
+
+    Raises
+    ------
+    ArgumentError : it is no folder, or has none.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"--calibrate: there is no folder {str(folder)!r}")
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+    if not pictures:
+        raise ArgumentError(f"--calibrate: {str(folder)!r} has no picture ({', '.join(_PICTURES)})")
+    return pictures

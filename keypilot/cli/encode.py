@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keypilot.cli.arguments import add_precision
 from keypilot.cli.table import table
 from keypilot.reference.config import REGIONS
 
@@ -28,6 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--overlay", metavar="F.png", help="draw the regions on the picture and write it to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--model", metavar="M", help="a model file, or a preset's name (default: keypilot-base)")
+    add_precision(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: KEYPILOT_THREADS, else at most 4)")
     parser.set_defaults(run=run)
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from keypilot.encoder import Encoder
     from keypilot.picture import load_rgb
 
-    encoder = Encoder.load(args.model, threads=args.threads)
+    encoder = Encoder.load(args.model, precision=args.precision, threads=args.threads)
     picture = load_rgb(args.image)
     out = encoder.encode(picture, text=args.text, user=args.user)
     if args.out:

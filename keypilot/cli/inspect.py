@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from keypilot.cli.table import count, table
+from keypilot.errors import ArgumentError, ModelFileError
 from keypilot.reference.config import REGIONS
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "model", nargs="?", metavar="MODEL|PRESET", help="a model file, or a preset's name (default: keypilot-base)"
     )
+    parser.add_argument(
+        "--quantization", action="store_true", help="print how each tensor of an int8 model is quantised, instead"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.set_defaults(run=run)
 
@@ -45,7 +50,12 @@ def run(args: argparse.Namespace) -> int:
     from keypilot.model import Model
 
     facts = inspect(Model.load(model_path(args.model), threads=1))
-    print(json.dumps(facts) if args.json else as_text(facts))
+    if args.quantization and facts["quantization"] is None:
+        raise ArgumentError(f"--quantization: expected an int8 model, got one of precision {facts['precision']}")
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        print(quantization_text(facts["quantization"]) if args.quantization else as_text(facts))
     return 0
 
 
@@ -61,10 +71,11 @@ def inspect(model: Model) -> dict[str, Any]:
     def component(path: str) -> dict[str, Any]:
         return components.setdefault(path.partition(".")[0], {"parameters": 0, "bytes": 0, "macs": 0})
 
-    for name, weight in model.weights.items():
-        entry = component(name)
-        entry["parameters"] += weight.size
-        entry["bytes"] += weight.nbytes
+    quantization = _quantization(model)
+    for name, tensor in model.weights.items():
+        component(name)["bytes"] += tensor.nbytes
+    for name, size in _parameters(model, quantization).items():
+        component(name)["parameters"] += size
     programs: dict[str, dict[str, Any]] = {}
     for name, program in model.programs.items():
         batch = len(REGIONS) if name == "roi" and metadata.get("keypilot.encoder.roi_features") == "reencode" else 1
@@ -91,6 +102,7 @@ def inspect(model: Model) -> dict[str, Any]:
         "arena_bytes": max((entry["arena_bytes"] for entry in programs.values()), default=0),
         "components": components,
         "programs": programs,
+        "quantization": quantization,
         "tokenizer": _tokenizer(model),
         "encoder": {
             key.removeprefix("keypilot.encoder."): metadata[key]
@@ -144,8 +156,83 @@ def as_text(facts: dict[str, Any]) -> str:
         settings.append(
             "tokenizer: {vocabulary} tokens, {max_tokens} at most, normalizer {normalizer}".format(**facts["tokenizer"])
         )
+    if facts["quantization"]:
+        settings.append(_summary(facts["quantization"]))
     title = f"{facts['name'] or 'unnamed'}: {facts['precision']}, {weights}, {_bytes(facts['file_bytes'])} on disk"
     return "\n\n".join(part for part in (title, components, programs, "\n".join(ports), "\n".join(settings)) if part)
+
+
+def quantization_text(quantization: dict[str, Any]) -> str:
+    """How each tensor is quantised, as tables for people."""
+    values = table(
+        ("tensor", "range by", "share of the bounds", "evenness"),
+        [
+            (name, entry["range"], f"{entry['share']:.3f}", f"{entry['evenness']:g}")
+            for name, entry in quantization["values"].items()
+        ],
+    )
+    weights = table(
+        ("weight", "bits", "rounding", "bias corrected", "SQNR (dB)"),
+        [
+            (
+                name,
+                str(entry["bits"]),
+                entry["rounding"],
+                "yes" if entry["bias_corrected"] else "no",
+                f"{entry['sqnr_db']:.1f}",
+            )
+            for name, entry in quantization["weights"].items()
+        ],
+    )
+    return "\n\n".join((_summary(quantization), values, weights))
+
+
+def _summary(quantization: dict[str, Any]) -> str:
+    bits = [entry["bits"] for entry in quantization["weights"].values()]
+    counts = [f"{bits.count(width)} of {width} bits" for width in sorted(set(bits), reverse=True)]
+    kept = f"\nkept in float32: {', '.join(quantization['kept'])}" if quantization["kept"] else ""
+    return (
+        f"quantised weights: {', '.join(counts)}; {quantization['float_weights']} float32 tensors; "
+        f"{len(quantization['values'])} int8 tensors between operators\n"
+        f"calibrated on: {quantization['calibration']}{kept}"
+    )
+
+
+def _quantization(model: Model) -> dict[str, Any] | None:
+    """The file's record of its quantisation (docs/model-file.md), with names for its fields; None where it has none."""
+    text = model.metadata.get("keypilot.quantization")
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+        return {
+            **{field: record[field] for field in ("calibration", "batches", "kept", "centred")},
+            "float_weights": len(_parameters(model, None).keys() - record["weights"].keys()),
+            "values": _named(record["values"], ("range", "share", "evenness")),
+            "weights": _named(record["weights"], ("bits", "rounding", "bias_corrected", "sqnr_db")),
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(
+            f"keypilot.quantization: not the record that docs/model-file.md describes: {error}"
+        ) from error
+
+
+def _named(entries: dict[str, list[Any]], fields: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    return {name: dict(zip(fields, entry, strict=True)) for name, entry in entries.items()}
+
+
+def _parameters(model: Model, quantization: dict[str, Any] | None) -> dict[str, int]:
+    """Elements of each weight; the second half of a table of twelve bits is none of its own."""
+    sizes: dict[str, int] = {}
+    for program in model.programs:
+        key = f"keypilot.{program}"
+        names, shapes = (model.metadata[f"{key}.values.{field}"] for field in ("name", "shape"))
+        for index in model.metadata.get(f"{key}.weights", ()):
+            sizes[names[index]] = math.prod(int(dim) for dim in shapes[index].split(",") if dim)
+    halves = {
+        f"{name}.fine" for name, entry in (quantization or {"weights": {}})["weights"].items() if entry["bits"] == 12
+    }
+    return {name: size for name, size in sizes.items() if name not in halves}
 
 
 def _design(name: str) -> dict[str, str]:

@@ -6,11 +6,19 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keypilot.cache import preset_model
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
+
+if TYPE_CHECKING:
+    from keypilot.compare import Report, Sensitivity
+    from keypilot.encoder import Picture
+    from keypilot.model import Model
+    from keypilot.reference.encoder import KeyPilotEncoder
 
 #: One for each picture in turn, where none is given: empty, short, other scripts, and longer than 64 tokens.
 DEFAULT_TEXTS = (
@@ -30,17 +38,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "parity",
         help="compare every tensor with PyTorch",
         description="Runs a preset in PyTorch and in the C core on the same pictures and texts, and compares every "
-        "tensor that both have. Needs the extra `torch`. Exit code 1 if a tensor is beyond the bound.",
+        "tensor that both have; of an int8 model, beside its float32 model. Needs the extra `torch`. Exit code 1 if a "
+        "tensor is beyond the bound.",
     )
-    parser.add_argument("preset", nargs="?", default="keypilot-base", metavar="PRESET", help="default: keypilot-base")
+    parser.add_argument(
+        "model", nargs="?", default="keypilot-base", metavar="PRESET|MODEL", help="default: keypilot-base"
+    )
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="of a preset (default: fp32)")
+    parser.add_argument("--reference", metavar="PRESET", help="what MODEL was made from (default: the file's name)")
+    parser.add_argument("--against", type=Path, metavar="F.gguf", help="the float32 model beside an int8 MODEL")
     parser.add_argument(
         "--images", nargs="+", type=Path, metavar="PATH", help="pictures, or folders of them (default: drawn screens)"
     )
     parser.add_argument("--text", action="append", metavar="T", help="a text; repeat for several (default: a few)")
-    parser.add_argument("--bound", type=float, default=1e-4, metavar="X", help="on max rel, of a tensor's range (1e-4)")
+    parser.add_argument(
+        "--bound", type=float, default=1e-4, metavar="X", help="on max rel of float32, of a tensor's range (1e-4)"
+    )
+    parser.add_argument("--min-sqnr", type=float, metavar="DB", help="the least SQNR of an int8 output (default: none)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="programs' batch sizes (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the C core")
+    parser.add_argument(
+        "--sensitivity", action="store_true", help="what quantising each layer by itself costs, worst first, instead"
+    )
     parser.add_argument("--worst", action="store_true", help="sort the table, worst first")
     parser.add_argument("--limit", type=int, metavar="N", help="print only the first N rows")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -51,36 +71,101 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     with torch_extra("keypilot parity"):
         from keypilot.compare import encoder_parity
-        from keypilot.convert.encoder import compile_encoder
-        from keypilot.model import Model
-        from keypilot.reference.presets import PRESETS, build, drawn_screens
-    if args.preset not in PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {args.preset!r}")
     if min(args.batch) < 1:
         raise ArgumentError(f"--batch: expected positive sizes, got {min(args.batch)}")
     if args.html and args.html.suffix != ".html":
         raise ArgumentError(f"--html: expected a name that ends in .html, got {args.html.name!r}")
-    pictures = picture_paths(args.images) if args.images else list(drawn_screens(4, 512, seed=1))
-    texts = args.text or DEFAULT_TEXTS
-    samples = [(picture, texts[i % len(texts)]) for i, picture in enumerate(pictures)]
-    encoder = build(args.preset, seed=args.seed)
-    if args.seed == 0:
-        model = Model.load(preset_model(args.preset), threads=args.threads)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.gguf"
-            compile_encoder(encoder, path)
-            model = Model.load(path, threads=args.threads)
+    encoder, model, against = _models(args)
+    samples = _samples(args)
+    progress = sys.stderr.isatty()
+    if args.sensitivity and against is not None:
+        costs = _sensitivity(encoder, model, against, samples, progress)
+        _show(args, costs, costs.table(limit=args.limit))
+        return 0
     report = encoder_parity(
-        model, encoder, samples, batch_sizes=args.batch, bound=args.bound, progress=sys.stderr.isatty()
+        model,
+        encoder,
+        samples,
+        batch_sizes=args.batch,
+        against=against,
+        bound=args.bound,
+        min_sqnr_db=args.min_sqnr,
+        progress=progress,
     )
+    _show(args, report, report.table(worst_first=args.worst, limit=args.limit))
+    return 0 if report.ok else 1
+
+
+def _show(args: argparse.Namespace, report: Report | Sensitivity, text: str) -> None:
     if args.html:
         report.save(args.html)
-    if args.json:
-        print(json.dumps(report.as_dict()))
-    else:
-        print(report.table(worst_first=args.worst, limit=args.limit))
-    return 0 if report.ok else 1
+    print(json.dumps(report.as_dict()) if args.json else text)
+
+
+def _models(args: argparse.Namespace) -> tuple[KeyPilotEncoder, Model, Model | None]:
+    """The reference, the model, and the float32 model beside an int8 one."""
+    from keypilot.convert.encoder import compile_encoder
+    from keypilot.model import Model
+    from keypilot.reference.presets import PRESETS, build
+
+    def of_preset(preset: str, precision: str) -> Model:
+        if args.seed == 0:
+            return Model.load(preset_model(preset, precision=precision), threads=args.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.gguf"
+            compile_encoder(encoder, path, precision=precision)
+            return Model.load(path, threads=args.threads)
+
+    is_preset = args.model in PRESETS and not Path(args.model).is_file()
+    if is_preset and (args.reference or args.against):
+        raise ArgumentError(f"--reference, --against: expected a model file beside them, got the preset {args.model!r}")
+    if is_preset:
+        if args.sensitivity and args.precision != "int8":
+            raise ArgumentError("--sensitivity: expected an int8 model, or --precision int8 beside the preset")
+        encoder = build(args.model, seed=args.seed)
+        float32 = of_preset(args.model, "fp32")
+        if args.precision != "int8":
+            return encoder, float32, None
+        return encoder, of_preset(args.model, "int8"), float32
+    if args.precision:
+        raise ArgumentError(f"--precision: expected a preset beside it, got {args.model!r}")
+    if not Path(args.model).exists():
+        raise ArgumentError(f"expected a model file or one of {', '.join(PRESETS)}, got {args.model!r}")
+    model = Model.load(args.model, threads=args.threads)
+    int8 = model.metadata["keypilot.precision"] == "int8"
+    if args.sensitivity and not int8:
+        raise ArgumentError("--sensitivity: expected an int8 model, got a float32 one")
+    if args.against and not int8:
+        raise ArgumentError("--against: expected an int8 model beside it, got a float32 one")
+    reference = args.reference or model.metadata.get("general.name")
+    if reference not in PRESETS:
+        raise ArgumentError(f"--reference: expected one of {', '.join(PRESETS)}, got {reference!r}")
+    encoder = build(reference, seed=args.seed)
+    if not int8:
+        return encoder, model, None
+    float32 = Model.load(args.against, threads=args.threads) if args.against else of_preset(reference, "fp32")
+    return encoder, model, float32
+
+
+def _samples(args: argparse.Namespace) -> list[tuple[Picture, str]]:
+    from keypilot.reference.presets import drawn_screens
+
+    pictures = picture_paths(args.images) if args.images else list(drawn_screens(4, 512, seed=1))
+    texts = args.text or DEFAULT_TEXTS
+    return [(picture, texts[i % len(texts)]) for i, picture in enumerate(pictures)]
+
+
+def _sensitivity(
+    encoder: KeyPilotEncoder, model: Model, against: Model, samples: Sequence[tuple[Picture, str]], progress: bool
+) -> Sensitivity:
+    """On the inputs that each program has in PyTorch's pipeline."""
+    from keypilot.compare import sensitivity
+    from keypilot.reference.pipeline import Pipeline
+
+    pipeline = Pipeline(encoder)
+    encodings = [pipeline.encode(picture, text, 0) for picture, text in samples]
+    batches = {name: [encoding.inputs[name] for encoding in encodings] for name in model.programs}
+    return sensitivity(model, against, batches, progress=progress)
 
 
 def picture_paths(paths: list[Path]) -> list[Path]:

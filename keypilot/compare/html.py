@@ -7,11 +7,15 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keypilot.compare.metrics import Array
+from keypilot.compare.metrics import Array, Difference
 from keypilot.compare.report import Report, TensorReport
+
+if TYPE_CHECKING:
+    from keypilot.compare.sensitivity import Sensitivity
 
 _SHOWN_AS_PICTURES = 8
 _PICTURE_SIDE = 160  # pixels
@@ -33,54 +37,86 @@ thead th { position: sticky; top: 0; background: var(--paper); }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 11px; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(34rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0; } figcaption { font-size: 13px; overflow-wrap: anywhere; }
-.triple { display: flex; gap: .5rem; } .triple div { font-size: 12px; }
-img { image-rendering: pixelated; width: 10rem; border: 1px solid var(--line); display: block; }
+.pictures { display: flex; gap: .5rem; } .pictures div { font-size: 12px; }
+img { image-rendering: pixelated; width: 8rem; border: 1px solid var(--line); display: block; }
 """
 
 
 def page(report: Report) -> str:
     """The whole page as HTML text."""
     tensors = report.tensors
-    worst = "".join(_figure(tensor) for tensor in report.worst_first()[:_SHOWN_AS_PICTURES])
-    rows = "".join(_row(tensor) for tensor in tensors)
-    first, _, second = report.summary().partition("\n")
+    int8 = report.precision == "int8"
+    label = "C int8" if int8 else "C core"
+    worst = "".join(_figure(tensor, label) for tensor in report.worst_first()[:_SHOWN_AS_PICTURES])
+    rows = "".join(_int8_row(tensor) if int8 else _row(tensor) for tensor in tensors)
+    first, *rest = report.summary().split("\n")
     verdict = "verdict" if report.ok else "verdict bad"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(report.title)}</title><style>{_STYLE}</style></head><body>
 <h1>{html.escape(report.title)}</h1>
-<p class="{verdict}">{html.escape(first)}</p><p>{html.escape(second)}</p>
+<p class="{verdict}">{html.escape(first)}</p>{"".join(f"<p>{html.escape(line)}</p>" for line in rest)}
 <h2>SQNR along the network</h2>
 {_plot(tensors)}
 <h2>The worst tensors</h2>
-<p>The two-dimensional slice with the largest difference: reference, C core, and their difference (white: none).</p>
+<p>The two-dimensional slice with the largest difference: PyTorch, the C core, and their difference (white: none).</p>
 <div class="grid">{worst}</div>
 <h2>Every tensor, in execution order</h2>
-<table><thead><tr><th>tensor</th><th>shape</th><th>max abs</th><th>max rel</th><th>cosine</th><th>SQNR dB</th><th></th>
-</tr></thead><tbody>{rows}</tbody></table>
+<table><thead>{_INT8_HEAD if int8 else _HEAD}</thead><tbody>{rows}</tbody></table>
 </body></html>
+"""
+
+
+_HEAD = """<tr><th>tensor</th><th>shape</th><th>max abs</th><th>max rel</th>
+<th>cosine</th><th>SQNR dB</th><th></th></tr>
+"""
+
+_INT8_HEAD = """<tr><th></th><th></th><th colspan="2">PyTorch float32</th><th colspan="2">C float32</th>
+<th colspan="3">C int8</th><th></th></tr>
+<tr><th>tensor</th><th>shape</th><th>low</th><th>high</th><th>max rel</th><th>SQNR dB</th><th>max rel</th>
+<th>cosine</th><th>SQNR dB</th><th></th></tr>
 """
 
 
 def _row(tensor: TensorReport) -> str:
     d = tensor.difference
-    shape = " &times; ".join(map(str, tensor.shape)) or "scalar"
-    decibels = f"{d.sqnr_db:.1f}" if math.isfinite(d.sqnr_db) else "equal" if d.max_abs == 0 else "&minus;&infin;"
-    verdict = "<td></td>" if tensor.ok else '<td class="bad">failed</td>'
-    name = html.escape(f"{tensor.program}/{tensor.name}")
-    return (
-        f"<tr><td>{name}</td><td>{shape}</td><td>{d.max_abs:.2e}</td><td>{d.max_rel:.2e}</td>"
-        f"<td>{d.cosine:.8f}</td><td>{decibels}</td>{verdict}</tr>\n"
+    return _cells(tensor, f"{d.max_abs:.2e}", f"{d.max_rel:.2e}", f"{d.cosine:.8f}", _decibels(d))
+
+
+def _int8_row(tensor: TensorReport) -> str:
+    d, f = tensor.difference, tensor.float32
+    float32 = ("&ndash;", "&ndash;") if f is None else (f"{f.max_rel:.2e}", _decibels(f))
+    return _cells(
+        tensor,
+        f"{tensor.low:.3g}",
+        f"{tensor.high:.3g}",
+        *float32,
+        f"{d.max_rel:.2e}",
+        f"{d.cosine:.7f}",
+        _decibels(d),
     )
 
 
+def _cells(tensor: TensorReport, *figures: str) -> str:
+    """A row: name, shape, figures, verdict."""
+    shape = " &times; ".join(map(str, tensor.shape)) or "scalar"
+    verdict = "<td></td>" if tensor.ok else '<td class="bad">failed</td>'
+    cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(tensor.path), shape, *figures))
+    return f"<tr>{cells}{verdict}</tr>\n"
+
+
+def _decibels(d: Difference) -> str:
+    return f"{d.sqnr_db:.1f}" if math.isfinite(d.sqnr_db) else "equal" if d.max_abs == 0 else "&minus;&infin;"
+
+
 def _plot(tensors: Sequence[TensorReport]) -> str:
-    """SQNR of each tensor in execution order, a band for each program."""
+    """SQNR of each tensor in execution order, a band for each program; rings are the float32 model's."""
     if not tensors:
         return "<p>No tensors.</p>"
     width, height, left, bottom = 1100.0, 280.0, 46.0, 24.0
-    decibels = [min(_MAX_DECIBELS, max(0.0, tensor.difference.sqnr_db)) for tensor in tensors]
-    top = max(20.0, 20.0 * math.ceil(max(decibels) / 20.0))
+    series = [[_clipped(tensor.difference) for tensor in tensors]]
+    series.append([_clipped(tensor.float32) for tensor in tensors if tensor.float32 is not None])
+    top = max(20.0, 20.0 * math.ceil(max(max(values, default=0.0) for values in series) / 20.0))
     step = (width - left) / len(tensors)
 
     def y(value: float) -> float:
@@ -101,29 +137,41 @@ def _plot(tensors: Sequence[TensorReport]) -> str:
                 f'<text x="{x + 4:.1f}" y="{height - 4}">{html.escape(tensors[start].program)}</text>'
             )
             start = index
-    for index, (tensor, value) in enumerate(zip(tensors, decibels, strict=True)):
-        colour = "var(--good)" if tensor.ok else "var(--bad)"
-        title = html.escape(f"{tensor.program}/{tensor.name}: {tensor.difference.sqnr_db:.1f} dB")
+    for index, tensor in enumerate(tensors):
         x = left + (index + 0.5) * step
-        parts.append(f'<circle cx="{x:.1f}" cy="{y(value):.1f}" r="3" fill="{colour}"><title>{title}</title></circle>')
+        name = html.escape(tensor.path)
+        if tensor.float32 is not None:
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y(_clipped(tensor.float32)):.1f}" r="2.5" fill="none" '
+                f'stroke="var(--ink)"><title>{name}, float32: {tensor.float32.sqnr_db:.1f} dB</title></circle>'
+            )
+        colour = "var(--good)" if tensor.ok else "var(--bad)"
+        title = f"{name}: {tensor.difference.sqnr_db:.1f} dB"
+        at = y(_clipped(tensor.difference))
+        parts.append(f'<circle cx="{x:.1f}" cy="{at:.1f}" r="3" fill="{colour}"><title>{title}</title></circle>')
     return "".join([*parts, "</svg>"])
 
 
-def _figure(tensor: TensorReport) -> str:
+def _clipped(d: Difference) -> float:
+    return min(_MAX_DECIBELS, max(0.0, d.sqnr_db))
+
+
+def _figure(tensor: TensorReport, label: str) -> str:
     worst = tensor.worst
     error = worst.actual - worst.reference
     low, high = float(worst.reference.min()), float(worst.reference.max())
     reach = float(np.abs(error).max())
-    pictures = (
-        ("reference", _grey(worst.reference, low, high)),
-        ("C core", _grey(worst.actual, low, high)),
+    pictures = [
+        ("PyTorch", _grey(worst.reference, low, high)),
+        *([] if worst.float32 is None else [("C float32", _grey(worst.float32, low, high))]),
+        (label, _grey(worst.actual, low, high)),
         (f"difference, &plusmn;{reach:.1e}", _signed(error, reach)),
-    )
+    ]
     images = "".join(f'<div><img alt="" src="{_data_url(pixels)}">{label}</div>' for label, pixels in pictures)
     index = "".join(f"[{i}]" for i in worst.index)
-    name = html.escape(f"{tensor.program}/{tensor.name}{index}")
+    name = html.escape(f"{tensor.path}{index}")
     figures = f"{name}: max rel {tensor.difference.max_rel:.2e}, {tensor.difference.sqnr_db:.1f} dB"
-    return f'<figure><div class="triple">{images}</div><figcaption>{figures}</figcaption></figure>\n'
+    return f'<figure><div class="pictures">{images}</div><figcaption>{figures}</figcaption></figure>\n'
 
 
 def _grey(values: Array, low: float, high: float) -> Array:
@@ -148,3 +196,22 @@ def _data_url(pixels: Array) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def sensitivity_page(found: Sensitivity) -> str:
+    """A sensitivity table as HTML text, each layer with a bar for its share of the noise."""
+    rows = "".join(
+        f"<tr><td>{html.escape(f'{row.program}/{row.layer}')}</td><td>{row.operator}</td><td>{row.sqnr_db:.1f}</td>"
+        f'<td>{row.share:.1%}</td><td><meter min="0" max="1" value="{row.share:.4f}"></meter></td>'
+        f"<td>{html.escape(row.output)}</td></tr>\n"
+        for row in found.layers
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(found.title)}</title><style>{_STYLE}</style></head><body>
+<h1>{html.escape(found.title)}</h1>
+<p>{html.escape(found.summary())}</p>
+<table><thead><tr><th>layer</th><th>operator</th><th>SQNR dB</th><th colspan="2">share of the program's noise</th>
+<th>output</th></tr></thead><tbody>{rows}</tbody></table>
+</body></html>
+"""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,12 +19,15 @@ from keypilot.convert.gguf import Metadata, write_model
 from keypilot.convert.graph import Program
 from keypilot.convert.importer import import_program
 from keypilot.convert.passes import run_passes
+from keypilot.convert.quantize import quantize_programs
 from keypilot.errors import ArgumentError
 
 if TYPE_CHECKING:
     from keypilot.model import Model
 
 Dynamic = Mapping[str, Mapping[int, str]]
+
+PRECISIONS = ("fp32", "int8")
 
 _PROGRAM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -42,6 +46,9 @@ def compile(
     *,
     out: str | os.PathLike[str] | None = None,
     precision: str = "fp32",
+    calibration: Iterable[Any] | None = None,
+    keep_float: Sequence[str] = (),
+    max_bytes: int | None = None,
     dynamic: Dynamic | None = None,
     name: str | None = None,
 ) -> Model:
@@ -54,7 +61,14 @@ def compile(
         axis of each is the batch N, which may be 1 to 4096 when the model runs, whatever it is here. Other axes are
         fixed.
     out : where to write the model file. None: a temporary file that is gone when this returns.
-    precision : ``"fp32"``.
+    precision : ``"fp32"`` or ``"int8"``.
+    calibration : for int8, batches of inputs like those the model will meet, each in a form of `example_inputs`; a
+        batch of several counts for as many. Some dozens are enough; what is chosen on half of them is judged on the
+        other half.
+    keep_float : for int8, shell-style patterns of what stays in float32: PyTorch module paths, and with one all that
+        the module holds, or tensors by name, as ``"head.*"``.
+    max_bytes : for int8, the largest that the file may be: tables of embeddings have eight bits instead of twelve, and
+        weights are stored in four bits, those first whose outputs change least, until it is. None: no limit.
     dynamic : further axes that may vary, by input, as ``{"input_ids": {1: "T"}}``.
     name : ``general.name`` of the file; the module's class where None.
 
@@ -68,18 +82,30 @@ def compile(
     UnsupportedOpError : an operator has no counterpart; the message names it, its module path, and what to do.
     UnsupportedError : the module cannot be exported, or a shape depends on N or T in a way that files cannot express.
     ArgumentError : an argument is outside its domain.
+    ShapeError : a calibration batch does not have the shapes of the inputs.
     """
     from keypilot.model import Model
 
     source = ProgramSource(module, bind_inputs(module, example_inputs), dynamic or {})
     metadata = {"general.name": name or type(module).__name__}
-    if out is not None:
-        compile_programs({"main": source}, metadata=metadata, out=out, precision=precision)
-        return Model.load(out)
-    with tempfile.TemporaryDirectory(prefix="keypilot-") as folder:
-        path = Path(folder) / "model.gguf"
-        compile_programs({"main": source}, metadata=metadata, out=path, precision=precision)
+    batches = None if calibration is None else {"main": [bind_inputs(module, batch) for batch in calibration]}
+
+    def write(path: str | os.PathLike[str]) -> Model:
+        compile_programs(
+            {"main": source},
+            metadata=metadata,
+            out=path,
+            precision=precision,
+            calibration=batches,
+            keep_float=keep_float,
+            max_bytes=max_bytes,
+        )
         return Model.load(path)
+
+    if out is not None:
+        return write(out)
+    with tempfile.TemporaryDirectory(prefix="keypilot-") as folder:
+        return write(Path(folder) / "model.gguf")
 
 
 def compile_programs(
@@ -88,6 +114,10 @@ def compile_programs(
     metadata: Metadata,
     out: str | os.PathLike[str],
     precision: str = "fp32",
+    calibration: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+    calibration_source: str = "",
+    keep_float: Sequence[str] = (),
+    max_bytes: int | None = None,
 ) -> None:
     """Compiles several modules into one file, in which they share the weights whose paths are the same.
 
@@ -96,13 +126,15 @@ def compile_programs(
     programs : by name, in the order in which data flows: an input named as an earlier program's output takes that
         output's memory order. Tuples are taken as `ProgramSource`.
     metadata : further keys of the file.
+    calibration : for int8, batches by program, each of inputs by name.
+    calibration_source : what the calibration data are, for the file's record.
+    precision, keep_float, max_bytes : as `compile`.
 
     Raises
     ------
     ArgumentError : two modules have different weights under one path. Otherwise as `compile`.
     """
-    if precision != "fp32":
-        raise ArgumentError(f"precision: expected 'fp32', got {precision!r}")
+    _check_precision(precision, calibration, keep_float, max_bytes)
     sources = {name: ProgramSource(*source) for name, source in programs.items()}
     for name in sources:
         if not _PROGRAM_NAME.fullmatch(name):
@@ -115,7 +147,61 @@ def compile_programs(
         for port in program.outputs:
             orders[port.name] = port.order or port.value.order
         compiled.append(program)
-    write_model(out, compiled, metadata, precision)
+    if calibration is None:
+        write_model(out, compiled, metadata, precision)
+        return
+    batches = {
+        name: [{key: _as_array(x) for key, x in batch.items()} for batch in runs] for name, runs in calibration.items()
+    }
+    _write_int8(compiled, metadata, Path(out), batches, calibration_source, keep_float, max_bytes)
+
+
+def _check_precision(precision: str, calibration: Any, keep_float: Sequence[str], max_bytes: int | None) -> None:
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if isinstance(keep_float, str):
+        raise ArgumentError(f"keep_float: expected a sequence of patterns, got the string {keep_float!r}")
+    if precision == "int8" and calibration is None:
+        raise ArgumentError("calibration: expected batches of inputs, which int8 takes its ranges from, got None")
+    if precision != "int8":
+        for name, given in (
+            ("calibration", calibration is not None),
+            ("keep_float", keep_float),
+            ("max_bytes", max_bytes),
+        ):
+            if given:
+                raise ArgumentError(f"{name}: is for precision 'int8', got it with {precision!r}")
+
+
+def _write_int8(
+    programs: Sequence[Program],
+    metadata: Metadata,
+    out: Path,
+    batches: Mapping[str, Sequence[Mapping[str, Any]]],
+    source: str,
+    keep_float: Sequence[str],
+    max_bytes: int | None,
+) -> None:
+    """Quantises and writes the file, with ever more weights in four bits until it is small enough."""
+    quantizer = quantize_programs(programs, batches, keep_float, fine_tables=max_bytes is None)
+    quantizer.record["calibration"] = source or "the caller's batches"
+    candidate = out.with_name(f"{out.name}.candidate")
+    try:
+        while True:
+            record = json.dumps(quantizer.record, separators=(",", ":"))
+            write_model(candidate, programs, {**metadata, "keypilot.quantization": record}, "int8")
+            size = candidate.stat().st_size
+            if max_bytes is None or size <= max_bytes:
+                break
+            if quantizer.shrink(size - max_bytes) == 0:
+                raise ArgumentError(f"max_bytes: the smallest file that can be made has {size} bytes, got {max_bytes}")
+        candidate.replace(out)
+    finally:
+        candidate.unlink(missing_ok=True)
+
+
+def _as_array(x: Any) -> Any:
+    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
 
 
 def build_program(name: str, source: ProgramSource, orders: Mapping[str, tuple[int, ...]] | None = None) -> Program:

@@ -10,13 +10,13 @@ from typing import Any
 import gguf
 import numpy as np
 
-from keypilot.convert.graph import Array, Dim, Port, Program, Value, shape_text
+from keypilot.convert.graph import Array, Dim, Port, Program, Quantization, Value, shape_text
 from keypilot.convert.schema import verify_program
 from keypilot.errors import ArgumentError
 
 FORMAT_VERSION = 1
 
-_STORED = {"f32": np.float32, "i32": np.int32}
+_STORED = {"f32": np.float32, "i32": np.int32, "i8": np.int8}
 
 Metadata = Mapping[str, str | bool | int | float | Sequence[str] | Sequence[int] | Sequence[float]]
 
@@ -56,23 +56,56 @@ def write_model(path: str | os.PathLike[str], programs: Sequence[Program], metad
 
 
 class _Weights:
-    """The file's tensors, and the name under which each constant is stored."""
+    """The file's tensors, and the names under which constants and quantisations are stored."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, Array] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def add(self, constant: Value, program: str) -> str:
         array = _stored(constant)
         name, count = constant.name, 1
-        while name in self.arrays and not _equal(self.arrays[name], array):
+        while not self._fits(_weight_tensors(name, array, constant)):
             name = f"{constant.name}@{program}" if count == 1 else f"{constant.name}@{program}.{count}"
             count += 1
-        self.arrays[name] = array
+        self.arrays.update(_weight_tensors(name, array, constant))
+        self.shapes[name] = array.shape
         return name
+
+    def add_quantization(self, quantization: Quantization) -> str:
+        name, count = quantization.name, 1
+        while not self._fits(_quantization_tensors(name, quantization)):
+            count += 1
+            name = f"{quantization.name}:{count}"
+        self.arrays.update(_quantization_tensors(name, quantization))
+        return name
+
+    def _fits(self, tensors: Mapping[str, Array]) -> bool:
+        """No other tensor has one of the names."""
+        return all(name not in self.arrays or _equal(self.arrays[name], array) for name, array in tensors.items())
 
 
 def _equal(a: Array, b: Array) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _weight_tensors(name: str, array: Array, constant: Value) -> dict[str, Array]:
+    if constant.int4 is not None:
+        nibbles = np.pad(constant.int4.nibbles, ((0, 0), (0, constant.int4.nibbles.shape[1] % 2))) & 15
+        tensors = {
+            f"{name}.q4": (nibbles[:, ::2] | nibbles[:, 1::2] << 4).astype(np.uint8).view(np.int8),
+            f"{name}.q4.multiplier": constant.int4.multipliers.astype(np.int8),
+        }
+    else:
+        tensors = {name: array}
+    return tensors if constant.scale is None else {**tensors, f"{name}.scale": constant.scale.astype(np.float32)}
+
+
+def _quantization_tensors(name: str, quantization: Quantization) -> dict[str, Array]:
+    return {
+        f"{name}.scale": quantization.scale.astype(np.float32),
+        f"{name}.zero_point": quantization.zero_point.astype(np.int8),
+    }
 
 
 def _stored(constant: Value) -> Array:
@@ -92,6 +125,7 @@ def _program_keys(program: Program, weights: _Weights) -> dict[str, Any]:
     names: list[str] = []
     dtypes: list[str] = []
     shapes: list[str] = []
+    quantizations: list[str] = []
     constants: list[int] = []
     index: dict[Value, int] = {}
     by_name: dict[str, int] = {}
@@ -100,7 +134,7 @@ def _program_keys(program: Program, weights: _Weights) -> dict[str, Any]:
             name, shape = value.name, shape_text(value.memory_shape)
         else:
             name = weights.add(value, program.name)
-            shape = shape_text(map(Dim, weights.arrays[name].shape))
+            shape = shape_text(map(Dim, weights.shapes[name]))
             if name in by_name:
                 index[value] = by_name[name]
                 continue
@@ -110,11 +144,13 @@ def _program_keys(program: Program, weights: _Weights) -> dict[str, Any]:
         names.append(name)
         dtypes.append(value.dtype)
         shapes.append(shape)
+        quantizations.append("" if value.quantization is None else weights.add_quantization(value.quantization))
     prefix = f"keypilot.{program.name}"
     keys: dict[str, Any] = {
         f"{prefix}.values.name": names,
         f"{prefix}.values.dtype": dtypes,
         f"{prefix}.values.shape": shapes,
+        f"{prefix}.values.quantization": quantizations if any(quantizations) else [],
         f"{prefix}.weights": constants,
         f"{prefix}.ops.type": [node.op for node in program.nodes],
         f"{prefix}.ops.inputs": [

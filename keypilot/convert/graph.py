@@ -99,6 +99,24 @@ def shape_text(shape: Iterable[Dim]) -> str:
     return ",".join(str(dim) for dim in shape)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantization:
+    """``real = scale[c] * (q - zero_point[c])`` over the last memory dimension: float32 (C) and int8 (C)."""
+
+    name: str
+    scale: Array
+    zero_point: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Int4:
+    """Rows of int8 as nibbles (rows, cols), -8 to 7, times a multiplier (rows, groups), 1 to 18, for each group of
+    32."""
+
+    nibbles: Array
+    multipliers: Array
+
+
 @dataclasses.dataclass(eq=False)
 class Value:
     """A tensor: an input, a constant, or one node's output.
@@ -106,6 +124,9 @@ class Value:
     `shape` is PyTorch's. `order` is the memory order: memory dimension i is dimension order[i] of `shape`. A
     constant's `data` has PyTorch's dimensions too, and as many; where `data` has size 1 and `shape` has not, it
     repeats (which is how a constant has a symbolic shape).
+
+    An ``i8`` value that is computed has a `quantization`. An ``i8`` constant has a `scale` for each output channel, and
+    `int4` where it is stored in four bits.
     """
 
     name: str
@@ -113,6 +134,9 @@ class Value:
     dtype: str
     data: Array | None = None
     order: tuple[int, ...] = ()
+    quantization: Quantization | None = None
+    scale: Array | None = None
+    int4: Int4 | None = None
 
     def __post_init__(self) -> None:
         if not self.order:

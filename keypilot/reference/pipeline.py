@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,18 @@ class Pipeline:
         self._tokenizer = Tokenizer.from_file(str(DEFAULT_TOKENIZER))
         self._tokenizer.enable_truncation(encoder.config.text.max_tokens)
 
+    def run(self, program: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One program's outputs by name."""
+        with torch.no_grad():
+            outputs = self._programs[program](**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def text_inputs(self, text: str) -> dict[str, Array]:
+        """A text as the text program takes it, batch 1."""
+        ids = np.array([self._tokenizer.encode(text).ids])
+        positions = np.arange(POSITION_OFFSET, POSITION_OFFSET + ids.shape[1])[np.newaxis]
+        return {"input_ids": ids, "position_ids": positions, "attention_mask": np.ones_like(ids)}
+
     def encode(self, picture: Picture, text: str, user: int) -> Encoding:
         """One picture, in any form that `keypilot.Encoder.encode` takes, one text and one user."""
         config = self.config
@@ -59,9 +72,7 @@ class Pipeline:
 
         def run(program: str, arrays: dict[str, Array]) -> dict[str, Array]:
             inputs[program] = arrays
-            with torch.no_grad():
-                outputs = self._programs[program](**{n: torch.from_numpy(a) for n, a in arrays.items()})
-            return {name: tensor.numpy() for name, tensor in outputs.items()}
+            return self.run(program, arrays)
 
         def squares(boxes: Array, side: int) -> Array:
             """The boxes' contents, letterboxed and normalised: (boxes, 3, side, side)."""
@@ -83,10 +94,7 @@ class Pipeline:
         else:
             region_masks = masks[np.newaxis].astype(np.float32)
             rois = run("roi", {"features": screen["features"], "masks": region_masks})["roi_embedding"][0]
-        ids = np.array([self._tokenizer.encode(text).ids])
-        positions = np.arange(POSITION_OFFSET, POSITION_OFFSET + ids.shape[1])[np.newaxis]
-        text_inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": np.ones_like(ids)}
-        text_embedding = run("text", text_inputs)["text_embedding"]
+        text_embedding = run("text", self.text_inputs(text))["text_embedding"]
         fused = run(
             "fusion",
             {

@@ -4,6 +4,8 @@
 #include "check.h"
 #include "model/plan.h"
 
+static const kp_blas blas; /* plans do not run */
+
 /* ---- Operators of the test's own ---- */
 
 enum { DIMS = 0, SCRATCH = 1 };
@@ -245,7 +247,7 @@ static void no_plan_overwrites_what_is_still_needed(void) {
     random_program(&sample, &random);
     kp_plan plan;
     kp_error error;
-    if (kp_plan_create(&sample.program, 1 + round % 3, 1 + round % 5, 2, &allocator, &plan, &error) != KP_OK) {
+    if (kp_plan_create(&sample.program, 1 + round % 3, 1 + round % 5, 2, &blas, &allocator, &plan, &error) != KP_OK) {
       check_failed(__FILE__, __LINE__, "seed %llu: %s", (unsigned long long)seed, error.message);
       continue;
     }
@@ -262,7 +264,7 @@ static void arenas_are_within_a_twentieth_of_the_least_possible(void) {
   for (int round = 0; round < 300; round++) {
     random_program(&sample, &random);
     kp_plan plan;
-    CHECK_OK(kp_plan_create(&sample.program, 2, 3, 1, &allocator, &plan, &error));
+    CHECK_OK(kp_plan_create(&sample.program, 2, 3, 1, &blas, &allocator, &plan, &error));
     size_t bound = live_bytes_at_peak(&sample, &plan);
     CHECK(plan.run_bytes >= bound);
     planned += plan.run_bytes;
@@ -281,7 +283,7 @@ static void a_chain_that_works_in_place_takes_one_buffer(void) {
   for (int i = 0; i < 10; i++) value = add_node(&sample, &in_place_op, &value, 1, (kp_dim){1000, 0, 0}, 0);
   add_output(&sample, value);
   kp_plan plan;
-  CHECK_OK(kp_plan_create(&sample.program, 1, 1, 1, &allocator, &plan, &error));
+  CHECK_OK(kp_plan_create(&sample.program, 1, 1, 1, &blas, &allocator, &plan, &error));
   CHECK(plan.run_bytes == units_of(1000 * sizeof(float)) * KP_ALIGNMENT);
   CHECK(plan.offsets[0] == SIZE_MAX); /* the input is never taken over */
   CHECK(plan.macs == 10 * 1000);
@@ -299,7 +301,7 @@ static void an_alias_of_an_input_or_a_weight_may_be_an_output(void) {
   add_output(&sample, second);
   add_output(&sample, third);
   kp_plan plan;
-  CHECK_OK(kp_plan_create(&sample.program, 1, 1, 1, &allocator, &plan, &error));
+  CHECK_OK(kp_plan_create(&sample.program, 1, 1, 1, &blas, &allocator, &plan, &error));
   CHECK(plan.offsets[second] == SIZE_MAX && plan.storage[second] == input);
   CHECK(plan.offsets[third] == SIZE_MAX && plan.storage[third] == weight);
   CHECK(plan.run_bytes == 0);
@@ -314,17 +316,20 @@ static void sizes_beyond_the_cap_are_refused(void) {
   int32_t input = add_input(&sample, (kp_dim){1 << 20, 1, 1});
   sample.values[input].rank = 2;
   sample.values[input].shape[1] = (kp_dim){4, 0, 0};
-  CHECK_FAILS(kp_plan_create(&sample.program, 32, 33, 1, &allocator, &plan, &error), KP_ERROR_SHAPE,
+  CHECK_FAILS(kp_plan_create(&sample.program, 32, 33, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
               "its size at N = 32");
-  CHECK_FAILS(kp_plan_create(&sample.program, 4096, 4096, 1, &allocator, &plan, &error), KP_ERROR_SHAPE, "dimension 0");
+  CHECK_FAILS(kp_plan_create(&sample.program, 4096, 4096, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
+              "dimension 0");
   for (int i = 0; i < 5; i++) {
     add_output(&sample,
                add_node(&sample, &compute_op, &input, 1, (kp_dim){1 << 20, 1, 1}, 0)); /* each fits, all do not */
   }
-  CHECK_FAILS(kp_plan_create(&sample.program, 30, 34, 1, &allocator, &plan, &error), KP_ERROR_SHAPE, "take more than");
-  CHECK_FAILS(kp_plan_create(&sample.program, 0, 1, 1, &allocator, &plan, &error), KP_ERROR_SHAPE,
+  CHECK_FAILS(kp_plan_create(&sample.program, 30, 34, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
+              "take more than");
+  CHECK_FAILS(kp_plan_create(&sample.program, 0, 1, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
               "N: expected 1 to 4096");
-  CHECK_FAILS(kp_plan_create(&sample.program, 1, 4097, 1, &allocator, &plan, &error), KP_ERROR_SHAPE, "T: expected");
+  CHECK_FAILS(kp_plan_create(&sample.program, 1, 4097, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
+              "T: expected");
 }
 
 static void a_shape_other_than_the_operators_is_refused(void) {
@@ -335,11 +340,11 @@ static void a_shape_other_than_the_operators_is_refused(void) {
   int32_t input = add_input(&sample, (kp_dim){8, 0, 0});
   int32_t value = add_node(&sample, &compute_op, &input, 1, (kp_dim){9, 0, 0}, 0);
   sample.values[value].shape[0].value = 10;
-  CHECK_FAILS(kp_plan_create(&sample.program, 1, 1, 1, &allocator, &plan, &error), KP_ERROR_SHAPE,
+  CHECK_FAILS(kp_plan_create(&sample.program, 1, 1, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
               "operator 0, compute 'value': the file says (10,), the operator gives (9,)");
   sample.values[value].shape[0].value = 9;
   sample.values[value].dtype = KP_I32;
-  CHECK_FAILS(kp_plan_create(&sample.program, 1, 1, 1, &allocator, &plan, &error), KP_ERROR_SHAPE,
+  CHECK_FAILS(kp_plan_create(&sample.program, 1, 1, 1, &blas, &allocator, &plan, &error), KP_ERROR_SHAPE,
               "the file says i32, the operator gives f32");
 }
 

@@ -4,7 +4,8 @@
 
 #include "kcheck.h"
 
-/* A table is nothing but function pointers: any that kp_kernels_init leaves out is still NULL here. */
+/* A table is nothing but pointers to functions, and gemm_i8's layout, which is not 0: what kp_kernels_init leaves out
+ * is still NULL here. */
 static void check_filled(kc *k) {
   typedef void (*slot)(void);
   kp_kernels table;

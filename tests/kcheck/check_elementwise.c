@@ -23,7 +23,7 @@ static const char *const binary_names[KP_BINARY_COUNT] = {
     [KP_ADD] = "add", [KP_SUB] = "sub", [KP_MUL] = "mul", [KP_DIV] = "div", [KP_MIN] = "min", [KP_MAX] = "max",
 };
 
-static const char *act_name(kp_act act) { return act == KP_ACT_NONE ? "none" : unary_names[act - 1]; }
+const char *kc_act_name(kp_act act) { return act == KP_ACT_NONE ? "none" : unary_names[act - 1]; }
 
 /* ---- unary_f32 -------------------------------------------------------------------------------------------------- */
 
@@ -141,7 +141,7 @@ static void check_epilogue(kc *k) {
       const int residual_kind = (int)(i % 3); /* none, another buffer, y itself */
       const size_t stride = columns + (kc_random(k) & 1 ? kc_random_size(k, 1, 20) : 0);
       const size_t residual_stride = columns + (kc_random(k) & 1 ? kc_random_size(k, 1, 20) : 0);
-      kc_case(k, "act %s, %zu x %zu, stride %zu, bias %d, residual %d with stride %zu", act_name(act), rows, columns,
+      kc_case(k, "act %s, %zu x %zu, stride %zu, bias %d, residual %d with stride %zu", kc_act_name(act), rows, columns,
               stride, with_bias, residual_kind, residual_stride);
       /* The last row ends with its last column: no stride is read after it. */
       const size_t size = rows > 0 ? (rows - 1) * stride + columns : 0;

@@ -18,7 +18,8 @@
 static kc run_state;
 
 static const kc_check *const groups[] = {
-    kc_dispatch, kc_accuracy, kc_elementwise, kc_rows, kc_spatial, kc_attention, kc_picture,
+    kc_dispatch,     kc_accuracy, kc_elementwise,  kc_rows,        kc_spatial, kc_attention, kc_picture,
+    kc_attention_i8, kc_gemm_i8,  kc_depthwise_i8, kc_quantize_i8, kc_pool_i8, kc_gemm_f32,
 };
 
 const kp_kernels *kc_reference(const kc *k) { return &k->reference; }

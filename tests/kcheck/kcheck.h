@@ -29,6 +29,12 @@ extern const kc_check kc_rows[];
 extern const kc_check kc_spatial[];
 extern const kc_check kc_attention[];
 extern const kc_check kc_picture[];
+extern const kc_check kc_gemm_i8[];
+extern const kc_check kc_attention_i8[];
+extern const kc_check kc_depthwise_i8[];
+extern const kc_check kc_quantize_i8[];
+extern const kc_check kc_pool_i8[];
+extern const kc_check kc_gemm_f32[];
 
 /* ---- What a check reads --------------------------------------------------------------------------------------- */
 
@@ -75,6 +81,9 @@ bool kc_equal_floats(kc *k, const float *expected, const float *got, size_t n);
 /* Any other failure. */
 void kc_fail(kc *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* "none", "silu", ... */
+const char *kc_act_name(kp_act act);
+
 /* ---- Benchmarks ------------------------------------------------------------------------------------------------- */
 
 typedef void (*kc_run)(const kp_kernels *kernels, void *args);
@@ -83,9 +92,14 @@ typedef void (*kc_run)(const kp_kernels *kernels, void *args);
  * flops_per_element is not 0, also GFLOP/s and the share of the core's float32 fma peak at this level. */
 void kc_bench(kc *k, const char *label, size_t elements, double flops_per_element, kc_run run, void *args);
 
+/* The same for an int8 slot: also the nanoseconds of one run, and, where macs_per_element is not 0, GMAC/s and the
+ * share of the core's int8 peak at this level. */
+void kc_bench_i8(kc *k, const char *label, size_t elements, double macs_per_element, kc_run run, void *args);
+
 /* Giga fused multiply-adds a second of one core at a level, by registers alone; 0 where unknown. */
 double kc_peak_f32_gfma(uint32_t isa);
-/* Giga int8 multiply-accumulates a second (vpdpbusd, sdot); 0 where the level has neither. */
+/* Giga int8 multiply-accumulates a second, by the level's widest instructions that lose no bit (vpdpbusd, vpmaddwd with
+ * vpaddd, smmla, sdot, smull with sadalp); 0 where unknown. */
 double kc_peak_i8_gmac(uint32_t isa);
 uint64_t kc_nanoseconds(void);
 

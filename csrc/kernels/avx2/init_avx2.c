@@ -32,6 +32,15 @@ void kp_kernels_init_avx2(kp_kernels *kernels) {
   kernels->bilinear_f32 = kp_bilinear_f32_avx2;
   kernels->transpose_32 = kp_transpose_32_avx2;
   kernels->attention_f32 = kp_attention_f32_avx2;
+  kernels->attention_i8 = kp_attention_i8_avx2;
+  kernels->gemm_f32 = kp_gemm_f32_avx2;
+  kernels->gemm_i8 = (kp_gemm_i8){.run = kp_gemm_i8_avx2, .nr = 16, .kr = 2};
+  kernels->depthwise_i8 = kp_depthwise_i8_avx2;
+  kernels->quantize_i8 = kp_quantize_i8_avx2;
+  kernels->dequantize_i8 = kp_dequantize_i8_avx2;
+  kernels->quantize_rows_i8 = kp_quantize_rows_i8_avx2;
+  kernels->sum_taps_i8 = kp_sum_taps_i8_avx2;
+  kernels->max_taps_i8 = kp_max_taps_i8_avx2;
   kernels->resize_row_u8 = kp_resize_row_u8_avx2;
   kernels->resize_column_u8 = kp_resize_column_u8_avx2;
 }

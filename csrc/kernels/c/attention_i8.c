@@ -1,3 +1,4 @@
+#include "kernels/attention_i8_layout.h"
 #include "kernels/c/kernels_c.h"
 #include "kernels/c/math_c.h"
 
@@ -76,9 +77,8 @@ void kp_attention_i8_c(const kp_attention_i8 *args) {
   }
 }
 
-/* Room for the layouts of every level: keys and head_dim rounded up to 64 each, and 64 queries at a time. */
+/* The vector kernels' layouts, whose elements have one or two bytes, are larger than the one above. */
 size_t kp_attention_i8_scratch(size_t queries, size_t keys, size_t head_dim) {
-  const size_t k = (keys + 63) / 64 * 64, d = (head_dim + 63) / 64 * 64;
-  const size_t block = queries < 64 ? (queries + 15) / 16 * 16 : 64;
-  return 2 * k * d + 16 * k + block * (5 * k + 8 * d + 64) + 4096;
+  (void)queries;
+  return kp_attention_i8_lay_out(keys, head_dim, 2).size;
 }

@@ -32,6 +32,15 @@ void kp_kernels_init_neon(kp_kernels *kernels) {
   kernels->bilinear_f32 = kp_bilinear_f32_neon;
   kernels->transpose_32 = kp_transpose_32_neon;
   kernels->attention_f32 = kp_attention_f32_neon;
+  kernels->attention_i8 = kp_attention_i8_neon;
+  kernels->gemm_f32 = kp_gemm_f32_neon;
+  kernels->gemm_i8 = (kp_gemm_i8){.run = kp_gemm_i8_neon, .nr = 16, .kr = 2};
+  kernels->depthwise_i8 = kp_depthwise_i8_neon;
+  kernels->quantize_i8 = kp_quantize_i8_neon;
+  kernels->dequantize_i8 = kp_dequantize_i8_neon;
+  kernels->quantize_rows_i8 = kp_quantize_rows_i8_neon;
+  kernels->sum_taps_i8 = kp_sum_taps_i8_neon;
+  kernels->max_taps_i8 = kp_max_taps_i8_neon;
   kernels->resize_row_u8 = kp_resize_row_u8_neon;
   kernels->resize_column_u8 = kp_resize_column_u8_neon;
 }

@@ -45,6 +45,19 @@ void kp_bilinear_f32_neon(float *dst, const float *a, const float *b, const floa
 void kp_transpose_32_neon(uint32_t *dst, size_t dst_stride, const uint32_t *src, size_t src_stride, size_t rows,
                           size_t columns);
 void kp_attention_f32_neon(const kp_attention_f32 *args);
+void kp_attention_i8_neon(const kp_attention_i8 *args);
+void kp_gemm_f32_neon(float *c, size_t c_stride, const float *a, size_t a_stride, const float *b, size_t b_stride,
+                      size_t rows, size_t columns, size_t depth);
+/* nr 16, kr 2. */
+void kp_gemm_i8_neon(const kp_gemm_i8_args *args);
+void kp_depthwise_i8_neon(const kp_depthwise_i8_args *args);
+void kp_quantize_i8_neon(int8_t *dst, const float *src, size_t rows, size_t columns, const kp_quantizer *quantizer);
+void kp_dequantize_i8_neon(float *dst, const int8_t *src, size_t rows, size_t columns, const float *scale,
+                           const int32_t *zero_point);
+void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
+                              size_t rows, size_t columns);
+void kp_sum_taps_i8_neon(int32_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
+void kp_max_taps_i8_neon(int8_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
 void kp_resize_row_u8_neon(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
                            const int32_t *counts, const int32_t *weights, size_t weight_stride);
 void kp_resize_column_u8_neon(uint8_t *dst, const uint8_t *const *rows, const int32_t *weights, size_t count, size_t n);

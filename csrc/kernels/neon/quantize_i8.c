@@ -1,0 +1,83 @@
+#include "kernels/c/math_c.h"
+#include "kernels/neon/kernels_neon.h"
+#include "kernels/neon/math_i8_neon.h"
+
+/* 4 `vectors` columns. */
+KP_SPECIALIZED void quantize(int8_t *dst, const float *src, const float *inverse, const float *shift, size_t vectors) {
+  uint32x4_t q[4];
+  KP_UNROLL
+  for (size_t v = 0; v < vectors; v++) {
+    q[v] = kp_quantize_f32_neon(vld1q_f32(src + 4 * v), vld1q_f32(inverse + 4 * v), vld1q_f32(shift + 4 * v));
+  }
+  kp_store_low_bytes_neon(dst, q, vectors);
+}
+
+void kp_quantize_i8_neon(int8_t *dst, const float *src, size_t rows, size_t columns, const kp_quantizer *quantizer) {
+  const float *inverse = quantizer->inverse, *shift = quantizer->shift;
+  for (size_t r = 0; r < rows; r++, dst += columns, src += columns) {
+    size_t c = 0;
+    for (; c + 16 <= columns; c += 16) quantize(dst + c, src + c, inverse + c, shift + c, 4);
+    for (; c + 4 <= columns; c += 4) quantize(dst + c, src + c, inverse + c, shift + c, 1);
+    for (; c < columns; c++) dst[c] = kp_quantize_f32_c(src[c], inverse[c], shift[c]);
+  }
+}
+
+KP_SPECIALIZED void dequantize(float *dst, int16x8_t q, const float *scale, const int32_t *zero_point) {
+  const int32x4_t low = vsubq_s32(vmovl_s16(vget_low_s16(q)), vld1q_s32(zero_point));
+  const int32x4_t high = vsubq_s32(vmovl_high_s16(q), vld1q_s32(zero_point + 4));
+  vst1q_f32(dst, vmulq_f32(vcvtq_f32_s32(low), vld1q_f32(scale)));
+  vst1q_f32(dst + 4, vmulq_f32(vcvtq_f32_s32(high), vld1q_f32(scale + 4)));
+}
+
+void kp_dequantize_i8_neon(float *dst, const int8_t *src, size_t rows, size_t columns, const float *scale,
+                           const int32_t *zero_point) {
+  for (size_t r = 0; r < rows; r++, dst += columns, src += columns) {
+    size_t c = 0;
+    for (; c + 16 <= columns; c += 16) {
+      const int8x16_t q = vld1q_s8(src + c);
+      dequantize(dst + c, vmovl_s8(vget_low_s8(q)), scale + c, zero_point + c);
+      dequantize(dst + c + 8, vmovl_high_s8(q), scale + c + 8, zero_point + c + 8);
+    }
+    for (; c + 8 <= columns; c += 8) dequantize(dst + c, vmovl_s8(vld1_s8(src + c)), scale + c, zero_point + c);
+    for (; c < columns; c++) dst[c] = (float)(src[c] - zero_point[c]) * scale[c];
+  }
+}
+
+/* FMAXNM passes over NaNs, as the comparison of the definition does. */
+static float absmax(const float *src, size_t n) {
+  float32x4_t largest[4];
+  KP_UNROLL
+  for (size_t v = 0; v < 4; v++) largest[v] = vdupq_n_f32(0.0f);
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    KP_UNROLL
+    for (size_t v = 0; v < 4; v++) largest[v] = vmaxnmq_f32(largest[v], vabsq_f32(vld1q_f32(src + i + 4 * v)));
+  }
+  for (; i + 4 <= n; i += 4) largest[0] = vmaxnmq_f32(largest[0], vabsq_f32(vld1q_f32(src + i)));
+  float result = kp_reduce_max_f32_neon(largest);
+  for (; i < n; i++) result = fabsf(src[i]) > result ? fabsf(src[i]) : result;
+  return result;
+}
+
+KP_SPECIALIZED void round_scaled(int8_t *dst, const float *src, float32x4_t inverse, size_t vectors) {
+  uint32x4_t q[4];
+  KP_UNROLL
+  for (size_t v = 0; v < vectors; v++) {
+    q[v] = vreinterpretq_u32_f32(vfmaq_f32(vdupq_n_f32(KP_ROUNDING_SHIFT), vld1q_f32(src + 4 * v), inverse));
+  }
+  kp_store_low_bytes_neon(dst, q, vectors);
+}
+
+void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
+                              size_t rows, size_t columns) {
+  for (size_t r = 0; r < rows; r++, dst += dst_stride, src += src_stride) {
+    const float largest = absmax(src, columns);
+    const bool zero = largest < KP_ROW_ABSMAX_MIN;
+    scales[r] = zero ? 0.0f : largest / 127.0f;
+    const float inverse = zero ? 0.0f : 127.0f / largest;
+    size_t c = 0;
+    for (; c + 16 <= columns; c += 16) round_scaled(dst + c, src + c, vdupq_n_f32(inverse), 4);
+    for (; c + 4 <= columns; c += 4) round_scaled(dst + c, src + c, vdupq_n_f32(inverse), 1);
+    for (; c < columns; c++) dst[c] = (int8_t)(uint8_t)kp_float_bits(fmaf(src[c], inverse, KP_ROUNDING_SHIFT));
+  }
+}

@@ -1,0 +1,163 @@
+"""The inputs of layers whose rows are quantised when they run: those that meet one weight, and how they are centred.
+
+A row's scale is its largest magnitude, so that what all rows have in common costs resolution. Where the mean of a
+channel can be taken off upstream, in a layer norm's beta or in the bias of an attention's values (whose weights add up
+to 1), the layer's own bias makes up for it, exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from keypilot.convert.calibrate import Calibration, ChannelStatistics, Samples
+from keypilot.convert.graph import Array, Node, Program, Value, as_shape
+from keypilot.convert.placement import Placement, is_layer
+
+
+@dataclasses.dataclass(eq=False)
+class RowInputs:
+    """Float32 inputs of layers that read rows, in one program or several, that meet the same weights.
+
+    readers : the layers of each input.
+    """
+
+    readers: dict[Value, list[Node]]
+
+    def nodes(self) -> Iterator[Node]:
+        for nodes in self.readers.values():
+            yield from nodes
+
+
+def row_inputs(placements: Mapping[str, Placement], shared: Sequence[Sequence[Node]]) -> list[RowInputs]:
+    """All of them. `shared` are the layers with one weight each."""
+    readers: dict[Value, list[Node]] = {}
+    for placement in placements.values():
+        for layer in placement.layers:
+            if layer.rows:
+                readers.setdefault(layer.node.input(0), []).append(layer.node)
+    same = {node: nodes for nodes in shared for node in nodes}
+    found: list[RowInputs] = []
+    decided: set[Value] = set()
+    for first in readers:
+        if first in decided:
+            continue
+        inputs = [first]
+        for x in inputs:  # which grows
+            others = (other.input(0) for node in readers[x] for other in same[node])
+            inputs += [y for y in dict.fromkeys(others) if y in readers and y not in inputs]
+        decided.update(inputs)
+        found.append(RowInputs({x: readers[x] for x in inputs}))
+    return found
+
+
+def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration: Calibration) -> list[str]:
+    """Takes the mean of each channel off the inputs where it can be; returns the names of those."""
+    producers = {node.output: node for program in programs for node in program.nodes}
+    users: dict[Value, list[Node]] = {}
+    outputs: set[Value] = set()
+    for program in programs:
+        users.update(program.users())
+        outputs |= program.output_values()
+    centred: list[str] = []
+    for group in inputs:
+        if any(x in outputs or set(users[x]) != set(nodes) for x, nodes in group.readers.items()):
+            continue
+        if any(node.inputs.count(x) != 1 for x, nodes in group.readers.items() for node in nodes):
+            continue
+        origins = [_origin(producers.get(x), producers, users, outputs) for x in group.readers]
+        if any(origin is None for origin in origins):
+            continue
+        samples = Samples()
+        for node in group.nodes():
+            samples = samples.joined(calibration.windows[node])
+        mean = samples.all()[:, 0].mean(0, dtype=np.float64)
+        for origin in origins:
+            assert origin is not None
+            origin.subtract(mean)
+        for x, nodes in group.readers.items():
+            calibration.values[x] = _shifted(calibration.values[x], mean)
+            for node in nodes:
+                weight = node.input(1)
+                assert weight.data is not None
+                _add_bias(node, weight.data.reshape(weight.data.shape[0], -1).astype(np.float64) @ mean)
+                calibration.windows[node] = _shifted_samples(calibration.windows[node], mean)
+        centred += [x.name for x in group.readers]
+    return centred
+
+
+@dataclasses.dataclass(frozen=True)
+class _Origin:
+    """An operator whose constant `index` shifts the channels `places` of what reaches the layers."""
+
+    node: Node
+    index: int
+    places: Array
+
+    def subtract(self, mean: Array) -> None:
+        old = self.node.inputs[self.index]
+        size = self.node.output.memory_shape[-1].coefficient
+        data = np.zeros(size) if old is None or old.data is None else old.data.astype(np.float64)
+        data[self.places] -= mean
+        name = old.name if old is not None else _sibling(self.node.input(1).name)
+        self.node.inputs[self.index] = Value(name, as_shape((size,)), "f32", data)
+
+
+def _origin(
+    node: Node | None, producers: Mapping[Value, Node], users: Mapping[Value, list[Node]], outputs: set[Value]
+) -> _Origin | None:
+    if node is None:
+        return None
+    channels = node.output.memory_shape[-1].coefficient
+    if node.op == "layer_norm":
+        beta = node.inputs[2] if len(node.inputs) > 2 else None
+        return _Origin(node, 2, np.arange(channels)) if beta is not None and beta.data is not None else None
+    if node.op != "attention":
+        return None
+    v, attributes = node.input(2), node.attributes
+    linear = producers.get(v)
+    alone = all(user is node or (user.op == "attention" and v not in user.inputs[2:3]) for user in users[v])
+    if linear is None or not is_layer(linear) or linear.op != "linear" or not alone or v in outputs:
+        return None
+    if linear.attributes.get("act", "none") != "none" or any(linear.inputs[3:]):
+        return None
+    heads, depth = attributes["heads"], attributes["head_dim"]
+    starts = attributes.get("v_offset", 0) + np.arange(heads) * attributes.get("v_head_stride", depth)
+    places = (starts[:, np.newaxis] + np.arange(depth)).reshape(-1)
+    reads = [
+        attributes.get(f"{name}_offset", 0)
+        + np.arange(heads)[:, np.newaxis] * attributes.get(f"{name}_head_stride", depth)
+        + np.arange(depth)
+        for name, operand in (("q", node.input(0)), ("k", node.input(1)))
+        if operand is v
+    ]
+    if any(np.intersect1d(read, places).size for read in reads):
+        return None
+    linear.inputs += [None] * (3 - len(linear.inputs))
+    return _Origin(linear, 2, places)
+
+
+def _add_bias(node: Node, shift: Array) -> None:
+    node.inputs += [None] * (3 - len(node.inputs))
+    old = node.inputs[2]
+    data = shift if old is None or old.data is None else old.data.astype(np.float64) + shift
+    name = old.name if old is not None else _sibling(node.input(1).name)
+    node.inputs[2] = Value(name, as_shape((len(shift),)), "f32", data)
+
+
+def _sibling(weight: str) -> str:
+    """The name of the bias beside a weight."""
+    return f"{weight.removesuffix('weight').removesuffix('.')}.bias"
+
+
+def _shifted(statistics: ChannelStatistics, mean: Array) -> ChannelStatistics:
+    shift = mean.astype(np.float32)
+    samples = _shifted_samples(statistics.samples, mean)
+    return ChannelStatistics(statistics.low - shift, statistics.high - shift, samples)
+
+
+def _shifted_samples(samples: Samples, mean: Array) -> Samples:
+    shift = mean.astype(np.float32)
+    return Samples(([rows - shift for rows in samples.halves[0]], [rows - shift for rows in samples.halves[1]]))

@@ -1,0 +1,106 @@
+/* depthwise_i8. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "operands_i8.h"
+
+static void check_one(kc *k, size_t pixels, size_t tap_count, size_t channels, size_t plan_index) {
+  const kc_epilogue_plan plan = kc_plan_epilogue(k, plan_index, channels, false);
+  const size_t stride = channels + (kc_random(k) & 1 ? kc_random_size(k, 1, 70) : 0), source_rows = 12;
+  kc_case(k, "%zu pixels, %zu taps, %zu channels %zu apart, %s", pixels, tap_count, channels, stride, plan.name);
+  const int8_t *zero_points = kc_random_i8(k, channels); /* which is also the padding pixel */
+  const int8_t *source = kc_activations(k, plan.values, zero_points, source_rows, stride, channels);
+  const size_t weight_stride = kc_padded(channels);
+  int8_t *weights = kc_random_i8(k, tap_count * weight_stride);
+  for (size_t t = 0; t < tap_count; t++) kc_fill_weights(k, plan.values, weights + t * weight_stride, channels);
+  const kc_epilogue_pair pair = kc_epilogues(k, &plan, pixels, channels, 7000.0 * sqrt((double)tap_count));
+  for (size_t i = 0; i < tap_count * channels; i++) {
+    const int32_t term = zero_points[i % channels] * weights[i / channels * weight_stride + i % channels];
+    pair.expected_offset[i % channels] -= term;
+    pair.got_offset[i % channels] -= term;
+  }
+  kp_depthwise_i8_args args = {.pixels = pixels,
+                               .tap_count = tap_count,
+                               .channels = channels,
+                               .taps = kc_taps_i8(k, pixels * tap_count, source, source_rows, stride, zero_points),
+                               .weights = weights,
+                               .weight_stride = weight_stride,
+                               .epilogue = pair.expected};
+  kc_reference(k)->depthwise_i8(&args);
+  args.epilogue = pair.got;
+  kc_tested(k)->depthwise_i8(&args);
+  kc_equal_epilogues(k, &pair);
+}
+
+static void check_sweep(kc *k, kp_act act) {
+  kc_case(k, "act %s, a sweep of bit patterns", kc_act_name(act));
+  const int8_t *const source = kc_random_i8(k, KC_SWEEP);
+  int8_t *weights = kc_bytes(k, kc_padded(KC_SWEEP));
+  memset(weights, 0, KC_SWEEP);
+  const float *x = kc_sweep(k);
+  kp_depthwise_i8_args args = {.pixels = 1,
+                               .tap_count = 1,
+                               .channels = KC_SWEEP,
+                               .taps = &source,
+                               .weights = weights,
+                               .weight_stride = kc_padded(KC_SWEEP),
+                               .epilogue = kc_act_epilogue(k, act, x, KC_SWEEP)};
+  const float *expected = args.epilogue.dst_f32;
+  kc_reference(k)->depthwise_i8(&args);
+  args.epilogue.dst_f32 = kc_floats(k, KC_SWEEP, KC_UNIFORM);
+  kc_tested(k)->depthwise_i8(&args);
+  kc_equal_floats(k, expected, args.epilogue.dst_f32, KC_SWEEP);
+}
+
+static void check_depthwise(kc *k) {
+  static const size_t tap_counts[] = {9, 9, 1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 25, 49, 63, 64, 65, 66, 67, 121, 130};
+  enum { TAP_COUNTS = sizeof tap_counts / sizeof *tap_counts };
+  for (kp_act act = KP_ACT_NONE; act <= KP_UNARY_COUNT; act++) check_sweep(k, act);
+  size_t plan = 0;
+  for (; plan < 3 * KC_EPILOGUE_PLANS; plan++) {
+    check_one(k, kc_random_size(k, 1, 9), tap_counts[plan % TAP_COUNTS], kc_random_size(k, 1, 100), plan);
+  }
+  for (size_t channels = 0; channels <= 130; channels++) {
+    check_one(k, kc_random_size(k, 1, 9), tap_counts[kc_random_size(k, 0, TAP_COUNTS - 1)], channels, plan++);
+    check_one(k, kc_random_size(k, 1, 9), 9, channels, plan++);
+  }
+  for (size_t pixels = 0; pixels <= 70; pixels++) {
+    check_one(k, pixels, tap_counts[pixels / 2 % TAP_COUNTS], kc_random_size(k, 1, 100), plan++);
+  }
+  for (size_t i = 0; i < 10; i++) check_one(k, kc_random_size(k, 1, 9), 9, kc_random_size(k, 131, 400), plan++);
+}
+
+/* ---- Benchmarks ------------------------------------------------------------------------------------------------- */
+
+static void run_depthwise(const kp_kernels *kernels, void *args) { kernels->depthwise_i8(args); }
+
+static void bench_shape(kc *k, size_t side, size_t channels) {
+  const size_t pixels = side * side;
+  char label[64];
+  snprintf(label, sizeof label, "3x3, %zu pixels of %zu, silu", pixels, channels);
+  kc_case(k, "%s", label);
+  const kc_epilogue_plan plan = {.values = KC_ORDINARY, .act = KP_ACT(KP_SILU), .dst_i8 = true, .dst_stride = channels};
+  const int8_t *source = kc_random_i8(k, pixels * channels);
+  int8_t *weights = kc_bytes(k, 9 * kc_padded(channels));
+  kc_fill_weights(k, KC_ORDINARY, weights, 9 * kc_padded(channels));
+  kp_depthwise_i8_args args = {.pixels = pixels,
+                               .tap_count = 9,
+                               .channels = channels,
+                               .taps = kc_window_i8(k, side, source, channels, kc_random_i8(k, channels)),
+                               .weights = weights,
+                               .weight_stride = kc_padded(channels),
+                               .epilogue = kc_epilogues(k, &plan, pixels, channels, 15000.0).got};
+  kc_bench_i8(k, label, pixels * channels, 9.0, run_depthwise, &args);
+}
+
+static void bench_depthwise(kc *k) {
+  bench_shape(k, 128, 32);
+  bench_shape(k, 64, 48);
+  bench_shape(k, 64, 192);
+}
+
+const kc_check kc_depthwise_i8[] = {
+    {"depthwise_i8", check_depthwise, bench_depthwise},
+    {0},
+};
