@@ -117,7 +117,7 @@ class Report:
             self._grid(lambda r: " / ".join(f"{x:.1f}" for x in r.sqnr_db) if r.sqnr_db else ""),
             "## Files, KB",
             self._grid(lambda r: f"{r.file_bytes / 1e3:,.0f}" if r.file_bytes else ""),
-            "## Import, load and first result beyond Python with NumPy: ms",
+            f"## Import, load and first result beyond Python with NumPy: ms ({self.clock} time)",
             self._grid(lambda r: f"{r.start.milliseconds:,.0f}" if r.start else ""),
             "## Peak memory by then beyond Python with NumPy: MiB",
             self._grid(lambda r: f"{r.start.peak_kib / 1024:.0f}" if r.start else ""),

@@ -194,7 +194,9 @@ def _measure(name: str, rows: list[Result], options: argparse.Namespace, work: P
             _say(f"{name}: start of {row.label}")
             repeats = 1 if row.variant == "fp32-compiled" else options.starts
             try:
-                row.start = cold_start(row.peer, _folder(work, row), work / name / "timed.npz", repeats=repeats)
+                row.start = cold_start(
+                    row.peer, _folder(work, row), work / name / "timed.npz", repeats=repeats, clock=options.clock
+                )
             except EngineError as error:
                 row.thread_errors[1] = f"cold start: {error}"
 

@@ -70,23 +70,24 @@ def interleaved(
     return timings, failures
 
 
-def cold_start(peer: str, folder: Path, timed: Path, *, repeats: int) -> Start:
+def cold_start(peer: str, folder: Path, timed: Path, *, repeats: int, clock: str) -> Start:
     """Starts fresh processes for an engine, in turns with ones that only read the inputs; the least of each."""
     starts, floors = [], []
     for _ in range(repeats):
-        starts.append(_start(peer, folder, timed))
-        floors.append(_start("none", folder, timed))
+        starts.append(_start(peer, folder, timed, clock))
+        floors.append(_start("none", folder, timed, clock))
     return Start(
         min(start.milliseconds for start in starts) - min(floor.milliseconds for floor in floors),
         min(start.peak_kib for start in starts) - min(floor.peak_kib for floor in floors),
     )
 
 
-def _start(peer: str, folder: Path, timed: Path) -> Start:
+def _start(peer: str, folder: Path, timed: Path, clock: str) -> Start:
     with tempfile.TemporaryDirectory() as compiled:  # empty: TorchInductor has to work
         start = time.perf_counter_ns()
         with runner_process(peer, folder, 1, timed, Path(compiled)) as process:
             process.answer(LOAD_TIMEOUT)
             elapsed = (time.perf_counter_ns() - start) / 1e6
-            process.send("memory")
-            return Start(elapsed, process.answer(TURN_TIMEOUT)["peak_kib"])
+            process.send("spent")
+            spent = process.answer(TURN_TIMEOUT)
+            return Start(elapsed if clock == "wall" else spent["cpu_ms"], spent["peak_kib"])

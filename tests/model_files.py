@@ -22,7 +22,6 @@ class ProgramBuilder:
         default_factory=lambda: {"inputs": [], "outputs": [], "taps": []}
     )
     ops: list[tuple[str, str, int, str]] = dataclasses.field(default_factory=list)
-    quantizations: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str, shape: str, dtype: str = "f32", quantization: str = "") -> int:
         self.values.append((name, dtype, shape, quantization))
@@ -34,21 +33,8 @@ class ProgramBuilder:
         self.weight_values.append(self.value(name, ",".join(map(str, array.shape)), dtype))
         return self.weight_values[-1]
 
-    def quantized(self, value: int, scale: np.ndarray, zero_point: np.ndarray) -> int:
-        """Gives an i8 value its scales and zero points by channel."""
-        name = f"{self.values[value][0]}.quantization"
-        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
-        self.weights[f"{name}.zero_point"] = np.asarray(zero_point, np.int8)
-        self.quantizations[value] = name
-        return value
-
-    def weight_i8(self, name: str, array: np.ndarray, scale: np.ndarray) -> int:
-        """An i8 weight with its scales by output channel."""
-        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
-        return self.weight(name, array)
-
-    def weight_q4(self, name: str, nibbles: np.ndarray, multipliers: np.ndarray, scale: np.ndarray) -> int:
-        """The same, (rows, columns), in four bits: nibbles in -8 to 7, multipliers (rows, ceil(columns / 32))."""
+    def int4_weight(self, name: str, nibbles: np.ndarray, multipliers: np.ndarray, scale: np.ndarray) -> int:
+        """An i8 weight (rows, columns) in four bits: nibbles in -8 to 7, multipliers (rows, ceil(columns / 32))."""
         rows, columns = nibbles.shape
         padded = np.zeros((rows, columns + columns % 2), np.int8)
         padded[:, :columns] = nibbles
@@ -60,7 +46,7 @@ class ProgramBuilder:
 
     def int8_weight(self, name: str, integers: np.ndarray, scale: np.ndarray) -> int:
         """An i8 weight with a scale for each output channel."""
-        self.weights[f"{name}.scale"] = scale.astype(np.float32)
+        self.weights[f"{name}.scale"] = np.asarray(scale, np.float32)
         return self.weight(name, integers.astype(np.int8))
 
     def quantization(self, name: str, scale: np.ndarray, zero_point: np.ndarray) -> str:
@@ -104,8 +90,6 @@ class ProgramBuilder:
             "ops.output": [op[2] for op in self.ops],
             "ops.attributes": [op[3] for op in self.ops],
         }
-        if self.quantizations:
-            keys["values.quantization"] = [self.quantizations.get(i, "") for i in range(len(self.values))]
         if any(value[3] for value in self.values):
             keys["values.quantization"] = [value[3] for value in self.values]
         for kind, ports in self.ports.items():

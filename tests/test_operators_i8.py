@@ -58,8 +58,8 @@ class Case:
     def i8(self, x: Quantized) -> int:
         source = self.f32(x.real)
         shape = ",".join(map(str, x.q.shape))
-        value = self.program.op("quantize", [source], f"q{source}", shape, dtype="i8")
-        return self.program.quantized(value, x.scale, x.zero_point)
+        name = self.program.quantization(f"x{source}", x.scale, x.zero_point)
+        return self.program.op("quantize", [source], f"q{source}", shape, quantization=name)
 
     def run(self, path: Path, threads: int = 1) -> Array:
         return keypilot.Model.load(write_model(path, {"p": self.program}, precision="int8"), threads=threads).run(
@@ -70,9 +70,8 @@ class Case:
         self, kind: str, inputs: list[int], shape: tuple[int, ...], attributes: str, out: Quantized | None
     ) -> None:
         text = ",".join(map(str, shape))
-        value = self.program.op(kind, inputs, "y", text, attributes, "i8" if out else "f32")
-        if out:
-            self.program.quantized(value, out.scale, out.zero_point)
+        name = self.program.quantization("y", out.scale, out.zero_point) if out else ""
+        value = self.program.op(kind, inputs, "y", text, attributes, quantization=name)
         self.program.port("outputs", "y", value, text)
 
 
@@ -92,7 +91,7 @@ def check(case: Case, tmp_path: Path, expected: Array, out: Quantized | None, *,
 def weight(case: Case, shape: tuple[int, ...], channels: int) -> tuple[int, Array, Array]:
     q = case.rng.integers(-127, 128, shape).astype(np.int8)
     scale = case.rng.uniform(0.5, 2, channels).astype(np.float32) * np.float32(0.02)
-    return case.program.weight_i8("w", q, scale), q.astype(np.float64), scale
+    return case.program.int8_weight("w", q, scale), q.astype(np.float64), scale
 
 
 def convolve(x: Array, w: Array, stride: tuple[int, int], pad: tuple[int, int, int, int], groups: int) -> Array:
@@ -294,9 +293,9 @@ def test_weights_in_four_bits_are_their_product(tmp_path):
     for four in (False, True):
         case = Case(11)
         if four:
-            w = case.program.weight_q4("w", nibbles, multipliers, scale)
+            w = case.program.int4_weight("w", nibbles, multipliers, scale)
         else:
-            w = case.program.weight_i8("w", unpacked.astype(np.int8), scale)
+            w = case.program.int8_weight("w", unpacked.astype(np.int8), scale)
         case.finish("linear", [case.f32(x), w], (3, 6), "", None)
         results.append(case.run(tmp_path / "m.gguf"))
     np.testing.assert_array_equal(*results)
@@ -308,7 +307,7 @@ def test_a_table_in_int8(tmp_path):
     scale = rng.uniform(0.1, 1, 9).astype(np.float32)
     program = ProgramBuilder()
     ids = program.input("ids", "N", "i32")
-    program.port("outputs", "y", program.op("embedding", [program.weight_i8("t", q, scale), ids], "y", "N,5"), "N,5")
+    program.port("outputs", "y", program.op("embedding", [program.int8_weight("t", q, scale), ids], "y", "N,5"), "N,5")
     model = keypilot.Model.load(write_model(tmp_path / "m.gguf", {"p": program}, precision="int8"))
     wanted = (q * scale[:, None])[[3, 0, 8]]
     np.testing.assert_array_equal(model.run("p", ids=np.array([3, 0, 8], np.int32))["y"], wanted)
@@ -321,7 +320,7 @@ def test_a_table_in_four_bits_is_its_product(tmp_path):
     scale = rng.uniform(0.1, 1, 9).astype(np.float32)
     program = ProgramBuilder()
     ids = program.input("ids", "N", "i32")
-    table = program.weight_q4("t", nibbles, multipliers, scale)
+    table = program.int4_weight("t", nibbles, multipliers, scale)
     program.port("outputs", "y", program.op("embedding", [table, ids], "y", "N,45"), "N,45")
     model = keypilot.Model.load(write_model(tmp_path / "m.gguf", {"p": program}, precision="int8"))
     wanted = (nibbles * multipliers.repeat(32, axis=1)[:, :45].astype(np.int64)).astype(np.float32) * scale[:, None]
@@ -353,15 +352,14 @@ def test_files_whose_quantisations_do_not_fit_are_refused(tmp_path):
     case.program.weights["w"][2, 3] = -128
     refused(path, case, "'w'", "-128 at 19")
     case = linear()
-    (name,) = case.program.quantizations.values()
-    case.program.weights[f"{name}.scale"] = np.ones(7, np.float32)
-    refused(path, case, f"{name}.scale", "(8,)", "(7,)")
+    case.program.weights["x1.scale"] = np.ones(7, np.float32)
+    refused(path, case, "x1.scale", "(8,)", "(7,)")
     case = linear()
-    case.program.quantizations.clear()
+    case.program.values = [(name, dtype, shape, "") for name, dtype, shape, _ in case.program.values]
     refused(path, case, "expected a quantisation")
     for nibble, multiplier, words in ((7, 19, "from 1 to 18, got 19"), (7, 0, "got 0"), (-8, 16, "got -8 * 16")):
         case = Case(14)
-        case.program.weight_q4("w", np.full((4, 8), nibble), np.full((4, 1), multiplier), np.ones(4))
+        case.program.int4_weight("w", np.full((4, 8), nibble), np.full((4, 1), multiplier), np.ones(4))
         case.finish("linear", [case.f32(np.zeros((2, 8))), case.program.weight_values[0]], (2, 4), "", None)
         refused(path, case, "'w'", words)
     case = Case(15)

@@ -64,26 +64,40 @@ def _as_taken(array: Array) -> Array:
 
 
 class _Runner:
+    """The inputs and outputs of ``int8`` are int8 as well: `bind` and `outputs` convert them, and are not timed."""
+
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
         interpreter.allocate_tensors()
         signature = interpreter.get_signature_runner("serving_default")
-        self._inputs = {name: port["index"] for name, port in signature.get_input_details().items()}
+        self._inputs = signature.get_input_details()
         ports = signature.get_output_details()
-        self._outputs = [ports[name]["index"] for name in sorted(ports, key=lambda name: int(name.split("_")[-1]))]
+        self._outputs = [ports[name] for name in sorted(ports, key=lambda name: int(name.split("_")[-1]))]
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
         named = {f"args_{i}": _as_taken(array) for i, array in enumerate(inputs.values())}
-        self._bound = [(index, named[name]) for name, index in self._inputs.items()]
+        self._bound = [(port["index"], _quantized(named[name], port)) for name, port in self._inputs.items()]
 
     def run(self) -> None:
         for index, array in self._bound:
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
-        self._results = [self._interpreter.get_tensor(index) for index in self._outputs]
+        self._results = [self._interpreter.get_tensor(port["index"]) for port in self._outputs]
 
     def outputs(self) -> list[Array]:
-        return list(self._results)
+        return [_dequantized(array, port) for array, port in zip(self._results, self._outputs, strict=True)]
+
+
+def _quantized(array: Array, port: Any) -> Array:
+    scale, zero_point = port["quantization"]
+    if port["dtype"] != np.int8:
+        return array
+    return np.clip(np.rint(array / scale) + zero_point, -128, 127).astype(np.int8)
+
+
+def _dequantized(array: Array, port: Any) -> Array:
+    scale, zero_point = port["quantization"]
+    return array if array.dtype != np.int8 else (array.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def load(folder: Path, threads: int) -> _Runner:

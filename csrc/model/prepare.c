@@ -119,7 +119,9 @@ static kp_status prepare_node(preparation *p, kp_program *program, size_t index,
 
 static kp_status prepare_program(preparation *p, kp_program *program) {
   int64_t n = 2, t = 3; /* where the program holds at these sizes; see kp_program_parse */
-  if (kp_program_infer(program, n, t, &p->arena->allocator, NULL) != KP_OK) n = t = 1;
+  kp_status holds = kp_program_infer(program, n, t, &p->arena->allocator, NULL);
+  if (holds == KP_ERROR_MEMORY) return no_memory(p, program->value_count * sizeof(kp_shape));
+  if (holds != KP_OK) n = t = 1;
   kp_arena own;
   kp_arena_init(&own, &p->arena->allocator);
   kp_shape *shapes = kp_arena_calloc(&own, program->value_count, sizeof *shapes);

@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from keypilot.cli.arguments import add_precision
 from keypilot.cli.table import count, table
 from keypilot.errors import ArgumentError, ModelFileError
 from keypilot.reference.config import REGIONS
@@ -41,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--quantization", action="store_true", help="print how each tensor of an int8 model is quantised, instead"
     )
+    add_precision(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.set_defaults(run=run)
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from keypilot.encoder import model_path
     from keypilot.model import Model
 
-    facts = inspect(Model.load(model_path(args.model), threads=1))
+    facts = inspect(Model.load(model_path(args.model, args.precision), threads=1))
     if args.quantization and facts["quantization"] is None:
         raise ArgumentError(f"--quantization: expected an int8 model, got one of precision {facts['precision']}")
     if args.json:

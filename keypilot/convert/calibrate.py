@@ -48,11 +48,24 @@ class Samples:
 
 @dataclasses.dataclass
 class ChannelStatistics:
-    """Of a value by channel, its last memory dimension: exact bounds (C) over all data, and a sample of rows."""
+    """Of a value by channel, its last memory dimension.
+
+    low, high : (2, C) exact bounds of the two halves of the data.
+    samples : rows of it.
+    """
 
     low: Array
     high: Array
     samples: Samples
+
+    def bounds(self, half: int | None = None) -> tuple[Array, Array]:
+        """(low, high) of all the data, or of a half; where there was a single batch, its every other row's."""
+        if half is None:
+            return self.low.min(0), self.high.max(0)
+        if np.isfinite(self.low[half]).all():
+            return self.low[half], self.high[half]
+        rows = self.samples.half(half)
+        return rows.min(0), rows.max(0)
 
     def joined(self, other: ChannelStatistics) -> ChannelStatistics:
         return ChannelStatistics(
@@ -169,7 +182,12 @@ class _Collector:
     def add(self, arrays: Mapping[Value, Array], run: int) -> None:
         for value in self.values:
             rows = arrays[value].reshape(-1, arrays[value].shape[-1])
-            found = ChannelStatistics(rows.min(0), rows.max(0), Samples())
+            low, high = (
+                np.full((2, rows.shape[1]), np.inf, np.float32),
+                np.full((2, rows.shape[1]), -np.inf, np.float32),
+            )
+            low[run % 2], high[run % 2] = rows.min(0), rows.max(0)
+            found = ChannelStatistics(low, high, Samples())
             found.samples.add(rows[self._some(len(rows))], run)
             known = self.result.values.get(value)
             self.result.values[value] = found if known is None else known.joined(found)

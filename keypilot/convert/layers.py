@@ -10,6 +10,9 @@ from keypilot.convert.graph import Array, Value
 from keypilot.convert.ranges import fake_quantize
 from keypilot.convert.rounding import Rounded, round_compensated, round_nearest
 
+#: Rows for each column with which correlations are half believed.
+_ROWS_PER_COLUMN = 0.1
+
 
 @dataclasses.dataclass
 class WeightMatrices:
@@ -70,9 +73,11 @@ class LayerInput:
     quantized: Array
 
     def moments(self) -> Array:
-        """(groups, columns, columns)."""
-        total = np.matmul(self.quantized.transpose(0, 2, 1), self.quantized).astype(np.float64)
-        result: Array = total / self.quantized.shape[1]
+        """The second moments, (groups, columns, columns); the fewer rows there are, the closer to diagonal."""
+        count, columns = self.quantized.shape[1:]
+        total = np.matmul(self.quantized.transpose(0, 2, 1), self.quantized).astype(np.float64) / count
+        trust = count / (count + _ROWS_PER_COLUMN * columns)
+        result: Array = trust * total + (1 - trust) * total * np.eye(columns)
         return result
 
 

@@ -25,12 +25,9 @@ from keypilot.convert.layers import (
     round_layer,
 )
 from keypilot.convert.placement import Placement, apply_placement, matching, place
-from keypilot.convert.ranges import Range, choose_range
+from keypilot.convert.ranges import EVENNESS, Range, choose_range
 from keypilot.convert.rounding import Rounded, round_nearest
 from keypilot.convert.stream import RowInputs, centre, row_inputs
-
-#: How far the steps of a tensor's channels may be drawn together: see `Range.steps`.
-_EVENNESS = (0.0, 0.25, 0.5, 1.0)
 
 #: Windows that choices are judged on.
 _WINDOWS = 1024
@@ -151,9 +148,10 @@ class Quantizer:
                 statistics = self._calibration.values[channels.sources[0]]
                 for source in channels.sources[1:]:
                     statistics = statistics.joined(self._calibration.values[source])
-                self._ranges[channels] = choose_range(statistics, _importance(channels, readers.get(channels, [])))
+                importance = _importance(channels, readers.get(channels, []))
+                self._ranges[channels], evenness = choose_range(statistics, importance)
                 inside = not self._stream.isdisjoint(channels.sources)
-                self._evenness[channels] = _STREAM_EVENNESS if inside else _EVENNESS[0]
+                self._evenness[channels] = max(evenness, _STREAM_EVENNESS) if inside else evenness
                 progress.update()
             for channels in roots:
                 if self._stream.isdisjoint(channels.sources):
@@ -232,6 +230,12 @@ class Quantizer:
         columns = layer.matrices.columns
         return LayerInput(columns(windows), columns(how.apply(windows)))
 
+    def _judged(self, layer: _Layer) -> tuple[LayerInput, LayerInput, Callable[[], LayerInput]]:
+        """A layer's inputs: to fit a choice to, to judge it on, and, when asked for, all."""
+        how, samples = self._input_quantization(layer, self._evenness), layer.samples
+        fit, judge = (self._inputs(layer, rows, how) for rows in (samples.half(0), samples.half(1)[:_WINDOWS]))
+        return fit, judge, lambda: self._inputs(layer, samples.all(), how)
+
     def _choose_evenness(self, channels: Channels, readers: Sequence[tuple[_Layer, int]]) -> None:
         """Steps that differ much by channel make the weights that include them hard to round; steps that do not waste
         levels of the channels with small ranges. What the readers' outputs say decides."""
@@ -240,7 +244,7 @@ class Quantizer:
         if not readers or steps.max() <= 1.5 * steps.min():
             return
         errors = {}
-        for evenness in _EVENNESS:
+        for evenness in (e for e in EVENNESS if e >= self._evenness[channels]):
             total = 0.0
             for layer, _start in readers:
                 windows = layer.samples.half(0)[:_WINDOWS]
@@ -253,10 +257,8 @@ class Quantizer:
 
     def _quantize_layer(self, layer: _Layer) -> None:
         matrices = layer.matrices.matrices
-        how = self._input_quantization(layer, self._evenness)
-        scale = _column_scale(layer, how)
-        fit = self._inputs(layer, layer.samples.half(0), how)
-        judge = self._inputs(layer, layer.samples.half(1)[:_WINDOWS], how)
+        scale = _column_scale(layer, self._input_quantization(layer, self._evenness))
+        fit, judge, whole = self._judged(layer)
         tried = {}
         for rounding in _ROUNDINGS:
             weight = round_layer(matrices, scale, fit, rounding).weight()
@@ -264,7 +266,7 @@ class Quantizer:
             tried[rounding, False] = relative_error(matrices, weight, judge)
             tried[rounding, True] = relative_error(matrices, weight, judge, shift)
         rounding, corrected = min(tried, key=lambda choice: tried[choice])
-        inputs = self._inputs(layer, layer.samples.all(), how)
+        inputs = whole()
         layer.rounded = round_layer(matrices, scale, inputs, rounding)
         layer.shift = mean_error(matrices, layer.rounded.weight(), inputs) if corrected else None
         layer.error = tried[rounding, corrected]
@@ -276,19 +278,25 @@ class Quantizer:
             return None
         rows, columns = matrices.shape[1:]
         saved = rows * columns - stored_bytes(rows, columns)
-        how = self._input_quantization(layer, self._evenness)
-        scale = _column_scale(layer, how)
-        inputs = self._inputs(layer, layer.samples.all(), how)
-        rounded, int4 = round_int4(matrices[0] * scale[0], inputs.moments()[0] / np.outer(scale[0], scale[0]))
-        whole = RoundedLayer([rounded], scale, "compensated")
-        shift = mean_error(matrices, whole.weight(), inputs)
-        error = relative_error(matrices, whole.weight(), inputs, shift)
+        if saved <= 0:
+            return None
+        fit, judge, whole = self._judged(layer)
+
+        def rounded(inputs: LayerInput) -> tuple[RoundedLayer, Array, Int4]:
+            scale = _column_scale(layer, self._input_quantization(layer, self._evenness))
+            result, int4 = round_int4(matrices[0] * scale[0], inputs.moments()[0] / np.outer(scale[0], scale[0]))
+            quantized = RoundedLayer([result], scale, "compensated")
+            return quantized, mean_error(matrices, quantized.weight(), inputs), int4
+
+        tried, shift, _int4 = rounded(fit)
+        error = relative_error(matrices, tried.weight(), judge, shift)
 
         def apply() -> None:
-            layer.rounded, layer.shift, layer.error = whole, shift, error
+            layer.rounded, layer.shift, int4 = rounded(whole())
+            layer.error = error
             _store_layer(layer, int4)
 
-        return _Smaller(saved, error - layer.error, apply) if saved > 0 else None
+        return _Smaller(saved, error - layer.error, apply)
 
     def _refine(self, table: _Table) -> None:
         """Adds the rows of a second table, in four bits, which holds what the first one leaves over."""
@@ -334,11 +342,12 @@ class Quantizer:
         for channels in self._channels.roots():
             chosen = self._ranges[channels]
             statistics = [self._calibration.values[source] for source in channels.sources]
-            whole = np.max([s.high for s in statistics], 0) - np.min([s.low for s in statistics], 0)
+            bounds = [s.bounds() for s in statistics]
+            whole = np.max([high for _low, high in bounds], 0) - np.min([low for low, _high in bounds], 0)
             covered = (chosen.high - chosen.low)[whole > 0] / whole[whole > 0]
             self.record["values"][channels.name] = [
                 chosen.method,
-                round(float(np.minimum(covered, 1).mean()), 3) if covered.size else 1.0,
+                round(float(covered.mean()), 3) if covered.size else 1.0,
                 self._evenness[channels],
             ]
 
@@ -411,12 +420,9 @@ def _choose_static(
 
 def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibration: Calibration) -> float:
     """The squared error of the readers' outputs with fixed ranges, as a share of that with rows quantised."""
-    statistics = calibration.values[inputs[0]]
-    for x in inputs[1:]:
-        statistics = statistics.joined(calibration.values[x])
-    width = len(statistics.low)
-    channels = Channels("", width, list(inputs))
-    chosen = choose_range(statistics, _importance(channels, [(layer, 0) for layer in readers]))
+    rows = np.concatenate([calibration.values[x].samples.half(0) for x in inputs])
+    # The bounds of one half: what the other holds must not be known.
+    chosen = Range(np.minimum(rows.min(0), 0), np.maximum(rows.max(0), 0), "min-max")
     errors = []
     for how in (InputQuantization(), InputQuantization(*chosen.quantization(_STREAM_EVENNESS))):
         total = 0.0

@@ -13,13 +13,13 @@ from keypilot.convert.graph import Array
 #: A channel's step is at least this share of the tensor's largest: what looks dead on the calibration data may not be.
 _SMALLEST = 1e-3
 
+#: How far the steps of a tensor's channels may be drawn together: see `Range.steps`.
+EVENNESS = (0.0, 0.25, 0.5)
+
 #: Shares of the low and of the high bound that the search by squared error tries, one list after the other.
 _BOTH = [(share, share) for share in np.linspace(0.95, 0.4, 12)]
 _LOW = [(share, 1.0) for share in (0.94, 0.88, 0.82)]
 _HIGH = [(1.0, share) for share in (0.94, 0.88, 0.82)]
-
-#: A range that clips must have less than this share of the error of one that does not.
-_PREFERENCE = 0.9
 
 #: Rows that ranges are fitted to.
 _SEARCHED = 2048
@@ -56,23 +56,28 @@ class Range:
         return scale, np.clip(zero, -128, 127).astype(np.int8)
 
 
-def choose_range(statistics: ChannelStatistics, weights: Array) -> Range:
-    """The range whose quantisation has the least squared error, of those by bounds, percentiles and search.
+def choose_range(statistics: ChannelStatistics, weights: Array) -> tuple[Range, float]:
+    """The range, and the evenness of its steps, of the least squared error, of those by bounds, percentiles and search.
 
-    Each method is fitted to one half of the sample and judged on the other.
+    Each is fitted to one half of the sample and judged on the other, so that what pictures that calibration has not
+    seen hold beyond the bounds counts for what it costs.
 
     Parameters
     ----------
     weights : (C) what a channel's squared error counts for.
     """
-    fit, judge = _some(statistics.samples.half(0)), statistics.samples.half(1)
-    errors = {}
-    for method, fitted in _METHODS.items():
-        found = Range(*fitted(fit.min(0), fit.max(0), fit), method)
-        errors[method] = float((squared_error(judge, *found.quantization()) * weights).sum())
-    errors["min-max"] *= _PREFERENCE  # a sample shows few of the values that the others clip
-    best = min(errors, key=lambda method: errors[method])
-    return Range(*_METHODS[best](statistics.low, statistics.high, _some(statistics.samples.all())), best)
+    errors: dict[tuple[str, float], float] = {}
+    for half in (0, 1):
+        judge, rows = statistics.samples.half(1 - half), _some(statistics.samples.half(half))
+        low, high = statistics.bounds(half)
+        for method, fitted in _METHODS.items():
+            found = Range(*fitted(low, high, rows), method)
+            for evenness in EVENNESS:
+                error = (squared_error(judge, *found.quantization(evenness)) * weights).sum()
+                errors[method, evenness] = errors.get((method, evenness), 0.0) + float(error)
+    method, evenness = min(errors, key=lambda choice: errors[choice])
+    low, high = _METHODS[method](*statistics.bounds(), _some(statistics.samples.all()))
+    return Range(low, high, method), evenness
 
 
 def squared_error(rows: Array, scale: Array, zero_point: Array) -> Array:
@@ -99,6 +104,14 @@ def _some(rows: Array) -> Array:
 
 def _bounds(low: Array, high: Array, _rows: Array) -> tuple[Array, Array]:
     return np.minimum(low, 0), np.maximum(high, 0)
+
+
+def _widened(factor: float) -> _Method:
+    def fit(low: Array, high: Array, rows: Array) -> tuple[Array, Array]:
+        low, high = _bounds(low, high, rows)
+        return (low * factor).astype(np.float32), (high * factor).astype(np.float32)
+
+    return fit
 
 
 def _percentile(percentile: float) -> _Method:
@@ -128,6 +141,9 @@ _Method = Callable[[Array, Array, Array], tuple[Array, Array]]
 #: What gives (low, high) by channel from the bounds of all data and a sample of rows.
 _METHODS: dict[str, _Method] = {
     "min-max": _bounds,
+    "min-max x 1.25": _widened(1.25),
+    "min-max x 1.6": _widened(1.6),
+    "min-max x 2": _widened(2.0),
     "percentile 99.9": _percentile(99.9),
     "percentile 99.99": _percentile(99.99),
     "squared error": _least_error,

@@ -279,7 +279,7 @@ def refused_models() -> dict[str, tuple[Callable[[Model], None], str, str]]:
     return {
         "architecture": (model("architecture", "llama"), "model", "expected 'keypilot', got 'llama'"),
         "version": (model("version", 2), "version", "format version 2; this library reads version 1"),
-        "precision": (model("precision", "int4"), "unsupported", "expected 'fp32', got 'int4'"),
+        "precision": (model("precision", "int4"), "unsupported", "expected 'fp32' or 'int8', got 'int4'"),
         "program_name": (model("names", ["Main"]), "model", "program name: expected"),
         "program_twice": (model("names", ["text", "text"]), "model", "'text' appears twice"),
         "value_twice": (names("x", 1), "model", "value 'x': the name appears twice"),

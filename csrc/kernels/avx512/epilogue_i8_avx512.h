@@ -52,6 +52,9 @@ KP_SPECIALIZED void kp_store_rows_i8_avx512(int8_t *dst, size_t stride, const __
   if (n == 16) {
     KP_UNROLL
     for (size_t i = 0; i < count; i++) _mm_storeu_si128((__m128i *)(dst + i * stride), q[i]);
+  } else if (n == 8) {
+    KP_UNROLL
+    for (size_t i = 0; i < count; i++) _mm_storel_epi64((__m128i *)(dst + i * stride), q[i]);
   } else {
     __m128i rows[KP_GROUP_AVX512];
     KP_UNROLL
@@ -64,6 +67,9 @@ KP_SPECIALIZED void kp_store_rows_f32_avx512(float *dst, size_t stride, const __
   if (n == 16) {
     KP_UNROLL
     for (size_t i = 0; i < count; i++) _mm512_storeu_ps(dst + i * stride, x[i]);
+  } else if (n == 8) {
+    KP_UNROLL
+    for (size_t i = 0; i < count; i++) _mm256_storeu_ps(dst + i * stride, _mm512_castps512_ps256(x[i]));
   } else {
     __m512 rows[KP_GROUP_AVX512];
     KP_UNROLL

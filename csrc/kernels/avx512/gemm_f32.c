@@ -1,10 +1,10 @@
 #include "kernels/avx512/kernels_avx512.h"
 #include "kernels/avx512/math_avx512.h"
 
-/* At most 24 of the 32 registers are accumulators; the addresses of more than 12 rows do not fit the others. */
+/* At most 24 of the 32 registers are accumulators, and 8 rows' addresses fit the others. */
 #define MAX_VECTORS 4
-#define MAX_ROWS 12
-static const uint8_t max_rows[MAX_VECTORS + 1] = {0, 12, 12, 8, 6};
+#define MAX_ROWS 8
+static const uint8_t max_rows[MAX_VECTORS + 1] = {0, 8, 8, 8, 6};
 
 /* The operands of a tile: up to MAX_VECTORS vectors of 16 columns, the last of `last` of them. */
 typedef struct tile {
@@ -57,15 +57,13 @@ KP_SPECIALIZED void multiply(const tile *at, size_t rows, size_t vectors) {
 #define CASES_TO_6(vectors) \
   CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
 #define CASES_TO_8(vectors) CASES_TO_6(vectors) CASE(7, vectors) CASE(8, vectors)
-#define CASES_TO_12(vectors) \
-  CASES_TO_8(vectors) CASE(9, vectors) CASE(10, vectors) CASE(11, vectors) CASE(12, vectors)
 
 static void multiply_1(const tile *at, size_t rows) {
-  switch (rows) { CASES_TO_12(1) }
+  switch (rows) { CASES_TO_8(1) }
 }
 
 static void multiply_2(const tile *at, size_t rows) {
-  switch (rows) { CASES_TO_12(2) }
+  switch (rows) { CASES_TO_8(2) }
 }
 
 static void multiply_3(const tile *at, size_t rows) {

@@ -21,15 +21,13 @@ static void repeat_columns(void *dst, const void *src, size_t columns) {
   for (size_t r = 0; r < REPEATS; r++) memcpy((char *)dst + r * columns * 4, src, columns * 4);
 }
 
-static bool is_short(size_t rows, size_t columns) {
-  return rows > 1 && columns < SHORT_ROW && columns % 16 != 0;
-}
+static bool is_short(size_t rows, size_t columns) { return rows > 1 && columns < SHORT_ROW && columns % 16 != 0; }
 
 static void quantize_row(int8_t *dst, const float *src, size_t n, const float *inverse, const float *shift) {
   size_t c = 0;
   for (; c + 16 <= n; c += 16) {
-    const __m512i q = kp_quantize_f32_avx512(_mm512_loadu_ps(src + c), _mm512_loadu_ps(inverse + c),
-                                             _mm512_loadu_ps(shift + c));
+    const __m512i q =
+        kp_quantize_f32_avx512(_mm512_loadu_ps(src + c), _mm512_loadu_ps(inverse + c), _mm512_loadu_ps(shift + c));
     _mm_storeu_si128((__m128i *)(dst + c), _mm512_cvtsepi32_epi8(q));
   }
   if (c < n) {

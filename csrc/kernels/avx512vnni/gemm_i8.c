@@ -9,10 +9,10 @@
 #define KR KP_GEMM_I8_KR_AVX512VNNI
 #define STEP (NR * KR) /* bytes of b in a vector */
 
-/* At most 24 of the 32 registers are accumulators; the addresses of more than 12 rows do not fit the others. */
+/* At most 24 of the 32 registers are accumulators, and 8 rows' addresses fit the others. */
 #define MAX_PANELS 4
-#define MAX_ROWS 12
-static const uint8_t max_rows[MAX_PANELS + 1] = {0, 12, 12, 8, 6};
+#define MAX_ROWS 8
+static const uint8_t max_rows[MAX_PANELS + 1] = {0, 8, 8, 8, 6};
 
 /* vpdpbusd multiplies unsigned by signed: with its sign bit flipped, a is a + 128. */
 KP_SPECIALIZED __m512i load_group(const int8_t *a) {
@@ -90,22 +90,20 @@ KP_SPECIALIZED void multiply(const kp_gemm_i8_args *args, const tile *at, int32_
   }
 }
 
-#define CASE(rows, panels)                     \
-  case rows:                                   \
+#define CASE(rows, panels)                      \
+  case rows:                                    \
     multiply(args, at, sums, (rows), (panels)); \
     break;
 #define CASES_TO_6(panels) \
   CASE(1, panels) CASE(2, panels) CASE(3, panels) CASE(4, panels) CASE(5, panels) CASE(6, panels)
 #define CASES_TO_8(panels) CASES_TO_6(panels) CASE(7, panels) CASE(8, panels)
-#define CASES_TO_12(panels) \
-  CASES_TO_8(panels) CASE(9, panels) CASE(10, panels) CASE(11, panels) CASE(12, panels)
 
 static void multiply_1(const kp_gemm_i8_args *args, const tile *at, int32_t *sums, size_t rows) {
-  switch (rows) { CASES_TO_12(1) }
+  switch (rows) { CASES_TO_8(1) }
 }
 
 static void multiply_2(const kp_gemm_i8_args *args, const tile *at, int32_t *sums, size_t rows) {
-  switch (rows) { CASES_TO_12(2) }
+  switch (rows) { CASES_TO_8(2) }
 }
 
 static void multiply_3(const kp_gemm_i8_args *args, const tile *at, int32_t *sums, size_t rows) {
@@ -127,7 +125,7 @@ static size_t first_part(size_t n, size_t max) {
 
 /* Rows from at->row on. */
 static void multiply_rows(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns) {
-  _Alignas(64) int32_t sums[MAX_ROWS * 2 * NR];
+  _Alignas(64) int32_t sums[6 * MAX_PANELS * NR];
   tile here = *at;
   for (size_t rows; here.row < args->rows; here.row += rows) {
     rows = first_part(args->rows - here.row, max_rows[panels]);
@@ -140,23 +138,26 @@ static void multiply_rows(const kp_gemm_i8_args *args, const tile *at, size_t pa
 
 #define SMALL_DEPTH 128 /* up to here the epilogue's share is worth it */
 #define SMALL_ROWS 4
+#define SMALL_ROWS_1 8 /* of one panel: 4 chains of vpdpbusd would wait for each other */
 
-/* Whole tiles of SMALL_ROWS rows from at->row on; returns the first row left. */
-KP_SPECIALIZED size_t multiply_small(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns,
-                                     kp_act act, bool quantized) {
+/* Whole tiles of `rows` rows from at->row on; returns the first row left. */
+KP_SPECIALIZED size_t multiply_small(const kp_gemm_i8_args *args, const tile *at, size_t rows, size_t panels,
+                                     size_t columns, kp_act act, bool quantized) {
   const kp_gemm_i8_args local = *args; /* the bytes that are stored might alias *args */
   tile here = *at;
   kp_columns_avx512 v[MAX_PANELS];
   KP_UNROLL
   for (size_t p = 0; p < panels; p++) v[p] = kp_load_columns_avx512(&local.epilogue, here.column + p * NR);
-  for (; here.row + SMALL_ROWS <= local.rows; here.row += SMALL_ROWS) {
+  for (; here.row + rows <= local.rows; here.row += rows) {
     __m512i acc[MAX_ROWS][MAX_PANELS];
-    accumulate(&local, &here, acc, SMALL_ROWS, panels);
+    accumulate(&local, &here, acc, rows, panels);
     KP_UNROLL
     for (size_t p = 0; p < panels; p++) {
-      const __m512i sums[SMALL_ROWS] = {acc[0][p], acc[1][p], acc[2][p], acc[3][p]};
+      __m512i sums[SMALL_ROWS_1];
+      KP_UNROLL
+      for (size_t r = 0; r < rows; r++) sums[r] = acc[r][p];
       kp_finish_rows_avx512(&local.epilogue, &v[p], sums, here.row, here.column + p * NR,
-                            p + 1 < panels ? NR : columns - p * NR, SMALL_ROWS, act, quantized);
+                            p + 1 < panels ? NR : columns - p * NR, rows, act, quantized);
     }
   }
   return here.row;
@@ -164,7 +165,7 @@ KP_SPECIALIZED size_t multiply_small(const kp_gemm_i8_args *args, const tile *at
 
 #define CASE_SMALL(panels) \
   case panels:             \
-    return multiply_small(args, at, (panels), columns, act, quantized);
+    return multiply_small(args, at, (panels) == 1 ? SMALL_ROWS_1 : SMALL_ROWS, (panels), columns, act, quantized);
 
 KP_SPECIALIZED size_t multiply_small_as(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns,
                                         kp_act act, bool quantized) {

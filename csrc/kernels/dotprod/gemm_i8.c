@@ -9,6 +9,7 @@
 #include "kernels/neon/math_i8_neon.h"
 
 #define KR 4
+#define MAX_ROWS 8
 
 /* Adds the products of group `lane` of each a[r] and of 4 `vectors` columns. `dot` takes a lane of 16 or of 8 bytes. */
 #define ADD_GROUP(dot, lane)                                                             \
@@ -23,18 +24,18 @@
 
 KP_SPECIALIZED void tile(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset, int32_t *out,
                          size_t rows, size_t vectors) {
-  int32x4_t acc[KP_TILE_ROWS][4];
+  int32x4_t acc[MAX_ROWS][4];
   KP_UNROLL
   for (size_t v = 0; v < vectors; v++) {
     KP_UNROLL
     for (size_t r = 0; r < rows; r++) acc[r][v] = vld1q_s32(offset + 4 * v);
   }
   for (size_t t = 0; t < args->tap_count; t++) {
-    const int8_t *pieces[KP_TILE_ROWS];
+    const int8_t *pieces[MAX_ROWS];
     kp_row_pieces_neon(pieces, args, row, t, rows);
     size_t k = 0;
     for (; k + 16 <= args->depth; k += 16, b += 16 * KP_TILE_COLUMNS) {
-      int8x16_t a[KP_TILE_ROWS];
+      int8x16_t a[MAX_ROWS];
       KP_UNROLL
       for (size_t r = 0; r < rows; r++) a[r] = vld1q_s8(pieces[r] + k);
       ADD_GROUP(vdotq_laneq_s32, 0);
@@ -42,7 +43,7 @@ KP_SPECIALIZED void tile(const kp_gemm_i8_args *args, size_t row, const int8_t *
       ADD_GROUP(vdotq_laneq_s32, 2);
       ADD_GROUP(vdotq_laneq_s32, 3);
     }
-    int8x8_t a[KP_TILE_ROWS];
+    int8x8_t a[MAX_ROWS];
     if (k + 8 <= args->depth) {
       KP_UNROLL
       for (size_t r = 0; r < rows; r++) a[r] = vld1_s8(pieces[r] + k);

@@ -13,7 +13,8 @@
 /* SMMLA takes two rows and two columns of 8 elements each and adds to row 0's two sums, then row 1's. */
 #define MAX_PAIRS 2
 
-/* Adds the products of 8 elements of each row, a[p] holding those of rows 2 p and 2 p + 1, and of 4 `vectors` columns. */
+/* Adds the products of 8 elements of each row, of which a[p] has those of rows 2 p and 2 p + 1, and of 4 `vectors`
+ * columns. */
 KP_SPECIALIZED void add_group(int32x4_t acc[MAX_PAIRS][8], const int8x16_t *a, const int8_t *b, size_t pairs,
                               size_t vectors) {
   KP_UNROLL

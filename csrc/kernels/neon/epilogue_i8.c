@@ -1,3 +1,9 @@
+/* The source has vectors side by side, and loads before they are needed. gcc's first scheduler, which runs before
+ * registers are allocated, would keep more alive than there are registers. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
 #include "kernels/neon/epilogue_i8_neon.h"
 
 #include "kernels/neon/math_i8_neon.h"
@@ -37,12 +43,19 @@ KP_SPECIALIZED void add_residual_i8(float32x4_t *y, const int8_t *residual, cons
   int16x8_t halves[2];
   halves[0] = vmovl_s8(vget_low_s8(bytes));
   halves[1] = vmovl_high_s8(bytes);
+  int32x4_t difference[4];
   KP_UNROLL
   for (size_t v = 0; v < vectors; v++) {
     const int16x4_t half = v % 2 ? vget_high_s16(halves[v / 2]) : vget_low_s16(halves[v / 2]);
-    const int32x4_t difference = vsubq_s32(vmovl_s16(half), vld1q_s32(zero + 4 * v));
-    y[v] = vfmaq_f32(y[v], vcvtq_f32_s32(difference), vld1q_f32(scale + 4 * v));
+    difference[v] = vmovl_s16(half);
   }
+  KP_UNROLL
+  for (size_t v = 0; v < vectors; v++) difference[v] = vsubq_s32(difference[v], vld1q_s32(zero + 4 * v));
+  float32x4_t x[4];
+  KP_UNROLL
+  for (size_t v = 0; v < vectors; v++) x[v] = vcvtq_f32_s32(difference[v]);
+  KP_UNROLL
+  for (size_t v = 0; v < vectors; v++) y[v] = vfmaq_f32(y[v], x[v], vld1q_f32(scale + 4 * v));
 }
 
 KP_SPECIALIZED void store_f32(float *dst, const float32x4_t *y, size_t vectors, size_t count) {
@@ -104,59 +117,89 @@ KP_SPECIALIZED void finish(const tile *t, size_t c, size_t vectors, size_t count
   }
 }
 
-KP_SPECIALIZED void finish_wide(const tile *t, kp_act act) { finish(t, 0, 4, KP_TILE_COLUMNS, act); }
-
-KP_SPECIALIZED bool finish_wide_by_act(const tile *t) {
-  switch (t->epilogue->act) {
-    case KP_ACT_NONE:
-      finish_wide(t, KP_ACT_NONE);
-      return true;
-    case KP_ACT(KP_RELU):
-      finish_wide(t, KP_ACT(KP_RELU));
-      return true;
-    case KP_ACT(KP_HARDSWISH):
-      finish_wide(t, KP_ACT(KP_HARDSWISH));
-      return true;
-    case KP_ACT(KP_SILU):
-      finish_wide(t, KP_ACT(KP_SILU));
-      return true;
-    case KP_ACT(KP_GELU):
-      finish_wide(t, KP_ACT(KP_GELU));
-      return true;
-    default:
-      return false;
-  }
-}
-
-/* The usual epilogues of a whole tile; false for any other. A copy in which what is not used is a constant leaves no
- * tests in the loops. */
-static bool finish_usual(const tile *t) {
+/* The usual epilogues of a whole tile: int8 outputs, as a convolution's, and float32 outputs with row scales, as a
+ * linear layer's. A copy in which what is not used is a constant leaves no tests in the loop. Functions of their own,
+ * so that each has the registers to itself. */
+KP_SPECIALIZED void finish_i8(const tile *t, bool residual, kp_act act) {
   const kp_epilogue_i8 *e = t->epilogue;
-  if (t->columns < KP_TILE_COLUMNS) return false;
-  kp_epilogue_i8 copy = {.scale = e->scale,
-                         .bias = e->bias,
-                         .act = e->act,
-                         .residual_stride = e->residual_stride,
-                         .dst_stride = e->dst_stride};
-  const tile known = {&copy, t->acc, t->row, t->column, t->rows, t->columns};
-  if (e->dst_i8 && !e->row_scale && !e->residual_f32) {
-    copy.dst_i8 = e->dst_i8;
-    copy.quantizer = e->quantizer;
-    if (!e->residual_i8) return finish_wide_by_act(&known);
+  kp_epilogue_i8 copy = {
+      .scale = e->scale, .bias = e->bias, .dst_i8 = e->dst_i8, .dst_stride = e->dst_stride, .quantizer = e->quantizer};
+  if (residual) {
     copy.residual_i8 = e->residual_i8;
+    copy.residual_stride = e->residual_stride;
     copy.residual_zero = e->residual_zero;
     copy.residual_scale = e->residual_scale;
-  } else if (e->dst_f32 && e->row_scale && !e->residual_i8) {
-    copy.dst_f32 = e->dst_f32;
-    copy.row_scale = e->row_scale;
-    if (!e->residual_f32) return finish_wide_by_act(&known);
-    copy.residual_f32 = e->residual_f32;
-  } else {
-    return false;
   }
-  if (e->act != KP_ACT_NONE) return false;
-  finish_wide(&known, KP_ACT_NONE);
-  return true;
+  const tile known = {&copy, t->acc, t->row, t->column, t->rows, t->columns};
+  if (copy.dst_i8 && (!residual || copy.residual_i8)) finish(&known, 0, 4, KP_TILE_COLUMNS, act);
+}
+
+KP_SPECIALIZED void finish_f32(const tile *t, bool residual, kp_act act) {
+  const kp_epilogue_i8 *e = t->epilogue;
+  kp_epilogue_i8 copy = {.scale = e->scale,
+                         .bias = e->bias,
+                         .row_scale = e->row_scale,
+                         .dst_f32 = e->dst_f32,
+                         .dst_stride = e->dst_stride};
+  if (residual) {
+    copy.residual_f32 = e->residual_f32;
+    copy.residual_stride = e->residual_stride;
+  }
+  const tile known = {&copy, t->acc, t->row, t->column, t->rows, t->columns};
+  if (copy.dst_f32 && copy.row_scale && (!residual || copy.residual_f32)) finish(&known, 0, 4, KP_TILE_COLUMNS, act);
+}
+
+typedef void finish_usual(const tile *t);
+
+#define USUAL(name, to, residual, act) \
+  static __attribute__((noinline)) void name(const tile *t) { to(t, residual, act); }
+
+USUAL(plain_i8, finish_i8, false, KP_ACT_NONE)
+USUAL(relu_i8, finish_i8, false, KP_ACT(KP_RELU))
+USUAL(hardswish_i8, finish_i8, false, KP_ACT(KP_HARDSWISH))
+USUAL(silu_i8, finish_i8, false, KP_ACT(KP_SILU))
+USUAL(gelu_i8, finish_i8, false, KP_ACT(KP_GELU))
+USUAL(residual_i8, finish_i8, true, KP_ACT_NONE)
+USUAL(plain_f32, finish_f32, false, KP_ACT_NONE)
+USUAL(silu_f32, finish_f32, false, KP_ACT(KP_SILU))
+USUAL(gelu_f32, finish_f32, false, KP_ACT(KP_GELU))
+USUAL(residual_f32, finish_f32, true, KP_ACT_NONE)
+
+/* NULL: not a usual one. */
+static finish_usual *usual(const tile *t) {
+  const kp_epilogue_i8 *e = t->epilogue;
+  if (t->columns < KP_TILE_COLUMNS) return NULL;
+  if (e->dst_i8 && !e->row_scale && !e->residual_f32) {
+    if (e->residual_i8) return e->act == KP_ACT_NONE ? residual_i8 : NULL;
+    switch (e->act) {
+      case KP_ACT_NONE:
+        return plain_i8;
+      case KP_ACT(KP_RELU):
+        return relu_i8;
+      case KP_ACT(KP_HARDSWISH):
+        return hardswish_i8;
+      case KP_ACT(KP_SILU):
+        return silu_i8;
+      case KP_ACT(KP_GELU):
+        return gelu_i8;
+      default:
+        return NULL;
+    }
+  }
+  if (e->dst_f32 && e->row_scale && !e->residual_i8) {
+    if (e->residual_f32) return e->act == KP_ACT_NONE ? residual_f32 : NULL;
+    switch (e->act) {
+      case KP_ACT_NONE:
+        return plain_f32;
+      case KP_ACT(KP_SILU):
+        return silu_f32;
+      case KP_ACT(KP_GELU):
+        return gelu_f32;
+      default:
+        return NULL;
+    }
+  }
+  return NULL;
 }
 
 KP_SPECIALIZED void finish_narrow(const tile *t, kp_act act) {
@@ -166,7 +209,11 @@ KP_SPECIALIZED void finish_narrow(const tile *t, kp_act act) {
 void kp_epilogue_i8_neon(const kp_epilogue_i8 *epilogue, const int32_t *acc, size_t row, size_t column, size_t rows,
                          size_t columns) {
   const tile t = {epilogue, acc, row, column, rows, columns};
-  if (finish_usual(&t)) return;
+  finish_usual *finish_tile = usual(&t);
+  if (finish_tile) {
+    finish_tile(&t);
+    return;
+  }
   switch (epilogue->act) {
     case KP_ACT(KP_RELU):
       finish_narrow(&t, KP_ACT(KP_RELU));

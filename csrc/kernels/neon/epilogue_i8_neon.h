@@ -8,8 +8,8 @@
 #define KP_TILE_COLUMNS 16
 
 /* Finishes the `rows` by `columns` <= KP_TILE_COLUMNS outputs from (row, column) on. acc holds the accumulators, rows
- * KP_TILE_COLUMNS apart, with `offset` already added: accumulators that start from it save the addition. A tile this
- * small never leaves the first-level cache. */
+ * KP_TILE_COLUMNS apart, with `offset` already added: accumulators that start from it save the addition. Few rows at a
+ * time stay in the first-level cache; some ten of them make up for the call. */
 void kp_epilogue_i8_neon(const kp_epilogue_i8 *epilogue, const int32_t *acc, size_t row, size_t column, size_t rows,
                          size_t columns);
 

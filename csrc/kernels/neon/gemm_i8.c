@@ -6,26 +6,26 @@
 #define KR 2
 #define MAX_ROWS 4
 
-/* Rows that share a panel of b while it is in the first-level cache; a multiple of every tile's. */
+/* Rows that share a panel of b and a call of the epilogue, while b and the accumulators are in the nearest cache. */
 #define ROW_BLOCK 48
 
 void kp_gemm_i8_by_tiles_neon(const kp_gemm_i8_args *args, size_t kr, const kp_tiles_i8_neon *tiles) {
   const size_t panel_bytes = args->tap_count * ((args->depth + kr - 1) / kr * kr) * KP_TILE_COLUMNS;
-  _Alignas(16) int32_t acc[KP_TILE_ROWS * KP_TILE_COLUMNS];
+  _Alignas(16) int32_t acc[ROW_BLOCK * KP_TILE_COLUMNS];
   for (size_t first = 0; first < args->rows; first += ROW_BLOCK) {
-    const size_t end = args->rows - first < ROW_BLOCK ? args->rows : first + ROW_BLOCK;
+    const size_t rows = args->rows - first < ROW_BLOCK ? args->rows - first : ROW_BLOCK;
     const int8_t *b = args->b;
     for (size_t column = 0; column < args->columns; column += KP_TILE_COLUMNS, b += panel_bytes) {
       const size_t left = args->columns - column;
       const size_t columns = left < KP_TILE_COLUMNS ? left : KP_TILE_COLUMNS;
       const int32_t *offset = args->epilogue.offset + column;
       const kp_tiles_i8_neon *tile = tiles;
-      for (size_t row = first; row < end; row += tile->rows) {
-        while (tile->rows > end - row) tile++;
+      for (size_t row = 0; row < rows; row += tile->rows) {
+        while (tile->rows > rows - row) tile++;
         kp_tile_i8_neon *run = columns > KP_TILE_COLUMNS / 2 ? tile->whole : tile->half;
-        run(args, row, b, offset, acc);
-        kp_epilogue_i8_neon(&args->epilogue, acc, row, column, tile->rows, columns);
+        run(args, first + row, b, offset, acc + row * KP_TILE_COLUMNS);
       }
+      kp_epilogue_i8_neon(&args->epilogue, acc, first, column, rows, columns);
     }
   }
 }
@@ -49,8 +49,9 @@ KP_SPECIALIZED void load_group(int8x16_t *group, const int8_t *b, size_t vectors
   for (size_t i = 0; i < vectors / 2; i++) group[i] = vld1q_s8(b + 16 * i);
 }
 
-/* The empty statements make what follows wait for what came before. Without the first, gcc takes the elements of `a` one
- * by one through general registers; without the second, it interleaves the rows, whose sums do not fit the registers. */
+/* The empty statements make what follows wait for what came before. Without the first, gcc takes the elements of `a`
+ * one by one through general registers; without the second, it interleaves the rows, whose sums do not fit the
+ * registers. */
 #define KEEP(x) __asm__("" : "+w"(x))
 #define ORDER(x, y) __asm__("" : "+w"(x), "+w"(y))
 

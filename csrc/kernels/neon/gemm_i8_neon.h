@@ -5,8 +5,6 @@
 #include "kernels/neon/epilogue_i8_neon.h"
 #include "kernels/unroll.h"
 
-#define KP_TILE_ROWS 8
-
 /* Computes acc[r][c] = offset[c] + the product of row `row` + r and column c of the panel b; acc is aligned to 16 bytes
  * and has rows KP_TILE_COLUMNS apart. */
 typedef void kp_tile_i8_neon(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset,
@@ -18,7 +16,7 @@ typedef struct kp_tiles_i8_neon {
   kp_tile_i8_neon *whole, *half;
 } kp_tiles_i8_neon;
 
-/* `tiles` in descending order of their rows, <= KP_TILE_ROWS, down to 1. */
+/* `tiles` in descending order of their rows, down to 1. */
 void kp_gemm_i8_by_tiles_neon(const kp_gemm_i8_args *args, size_t kr, const kp_tiles_i8_neon *tiles);
 
 /* Piece `tap` of `rows` rows from `row` on. */

@@ -1,6 +1,6 @@
-/* int8 epilogues on vectors of 4 floats: activations and quantisation, each operation as in c/math_c.h. Minima and maxima
- * are FMINNM and FMAXNM, which return the other operand where one is a quiet NaN, as the comparisons of the definition do
- * with a bound on their right. */
+/* int8 epilogues on vectors of 4 floats: activations and quantisation, each operation as in c/math_c.h. Minima and
+ * maxima are FMINNM and FMAXNM, which return the other operand where one is a quiet NaN, as the comparisons of the
+ * definition do with a bound on their right. */
 #ifndef KP_KERNELS_NEON_MATH_I8_NEON_H
 #define KP_KERNELS_NEON_MATH_I8_NEON_H
 
@@ -8,9 +8,9 @@
 
 #include "kernels/neon/math_neon.h"
 
-/* FMLA's addend is its destination, so Horner's rule needs a fresh copy of each coefficient. A copy from a register takes
- * a slot in the vector pipes, which are the bottleneck here; a load takes none. `volatile` keeps compilers from turning
- * the loads into copies. */
+/* FMLA's addend is its destination, so Horner's rule needs a fresh copy of each coefficient. A copy from a register
+ * takes a slot in the vector pipes, which are the bottleneck here; a load takes none. `volatile` keeps compilers from
+ * turning the loads into copies. */
 #define KP_FOUR(x) \
   { x, x, x, x }
 

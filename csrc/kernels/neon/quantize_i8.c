@@ -4,11 +4,14 @@
 
 /* 4 `vectors` columns. */
 KP_SPECIALIZED void quantize(int8_t *dst, const float *src, const float *inverse, const float *shift, size_t vectors) {
-  uint32x4_t q[4];
+  float32x4_t x[4], m[4];
   KP_UNROLL
   for (size_t v = 0; v < vectors; v++) {
-    q[v] = kp_quantize_f32_neon(vld1q_f32(src + 4 * v), vld1q_f32(inverse + 4 * v), vld1q_f32(shift + 4 * v));
+    x[v] = vld1q_f32(src + 4 * v);
+    m[v] = vld1q_f32(inverse + 4 * v);
   }
+  uint32x4_t q[4];
+  kp_quantize_f32_neon(q, x, m, shift, vectors);
   kp_store_low_bytes_neon(dst, q, vectors);
 }
 
