@@ -92,7 +92,8 @@ def _quantized(array: Array, port: Any) -> Array:
     scale, zero_point = port["quantization"]
     if port["dtype"] != np.int8:
         return array
-    return np.clip(np.rint(array / scale) + zero_point, -128, 127).astype(np.int8)
+    quantized: Array = np.clip(np.rint(array / scale) + zero_point, -128, 127).astype(np.int8)
+    return quantized
 
 
 def _dequantized(array: Array, port: Any) -> Array:
