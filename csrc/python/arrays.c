@@ -123,6 +123,31 @@ static PyArrayObject *dense(PyArrayObject *array, int type) {
                                             NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST);
 }
 
+/* A picture (N, H, W, 3) whose channels are planes, as PyTorch has them: NumPy copies such views element by element. */
+static bool is_planar(PyArrayObject *array) {
+  return PyArray_NDIM(array) == 4 && PyArray_TYPE(array) == NPY_FLOAT32 && PyArray_ISBEHAVED_RO(array) &&
+         PyArray_DIM(array, 3) == 3 && PyArray_STRIDE(array, 2) == sizeof(float);
+}
+
+static PyArrayObject *interleave(PyArrayObject *planes) {
+  PyArrayObject *result = (PyArrayObject *)PyArray_SimpleNew(4, PyArray_DIMS(planes), NPY_FLOAT32);
+  if (result == NULL) return NULL;
+  float *to = PyArray_DATA(result);
+  npy_intp width = PyArray_DIM(planes, 2);
+  for (npy_intp n = 0; n < PyArray_DIM(planes, 0); n++) {
+    for (npy_intp y = 0; y < PyArray_DIM(planes, 1); y++, to += 3 * width) {
+      const float *red = PyArray_GETPTR4(planes, n, y, 0, 0), *green = PyArray_GETPTR4(planes, n, y, 0, 1);
+      const float *blue = PyArray_GETPTR4(planes, n, y, 0, 2);
+      for (npy_intp x = 0; x < width; x++) {
+        to[3 * x] = red[x];
+        to[3 * x + 1] = green[x];
+        to[3 * x + 2] = blue[x];
+      }
+    }
+  }
+  return result;
+}
+
 /* Integers of any width to int32, or NULL with an exception where one does not fit. */
 static PyArrayObject *dense_int32(const kp_py_state *state, const char *program, const char *name,
                                   PyArrayObject *array) {
@@ -186,8 +211,9 @@ PyObject *kp_py_tensor_from_object(const kp_py_state *state, const char *program
   PyArrayObject *memory = (PyArrayObject *)PyArray_Transpose(array, &permutation);
   Py_DECREF(array);
   if (memory == NULL) return NULL;
-  PyArrayObject *result = port->dtype == KP_I32 ? dense_int32(state, program, port->name, memory)
-                                                : dense(memory, kp_py_numpy_type(port->dtype));
+  PyArrayObject *result = is_planar(memory)       ? interleave(memory)
+                          : port->dtype == KP_I32 ? dense_int32(state, program, port->name, memory)
+                                                  : dense(memory, kp_py_numpy_type(port->dtype));
   Py_DECREF(memory);
   if (result == NULL) return NULL;
 

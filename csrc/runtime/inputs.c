@@ -137,22 +137,25 @@ kp_status kp_inputs_bind(const kp_program *program, const kp_tensor *inputs, siz
 #define EXPONENT_MASK 0x7F800000u /* all ones in an infinity and a NaN */
 #define BLOCK 1024
 
-/* Blocks without a branch inside, which the compiler vectorises; the place is looked for only where there is one. */
+static bool is_finite(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return (bits & EXPONENT_MASK) != EXPONENT_MASK;
+}
+
+/* A loop of constant length without a branch inside: compilers vectorise it. */
+static bool block_is_finite(const float data[BLOCK]) {
+  uint32_t found = 0;
+  for (size_t i = 0; i < BLOCK; i++) found |= (uint32_t)!is_finite(data[i]);
+  return found == 0;
+}
+
+/* The place is looked for only in the block that has one. */
 static size_t find_non_finite(const float *data, size_t count) {
-  for (size_t start = 0; start < count; start += BLOCK) {
-    size_t end = count - start < BLOCK ? count : start + BLOCK;
-    uint32_t found = 0;
-    for (size_t i = start; i < end; i++) {
-      uint32_t bits;
-      memcpy(&bits, &data[i], sizeof bits);
-      found |= (uint32_t)((bits & EXPONENT_MASK) == EXPONENT_MASK);
-    }
-    if (found == 0) continue;
-    for (size_t i = start; i < end; i++) {
-      uint32_t bits;
-      memcpy(&bits, &data[i], sizeof bits);
-      if ((bits & EXPONENT_MASK) == EXPONENT_MASK) return i;
-    }
+  size_t start = 0;
+  while (count - start >= BLOCK && block_is_finite(data + start)) start += BLOCK;
+  for (size_t i = start; i < count; i++) {
+    if (!is_finite(data[i])) return i;
   }
   return count;
 }

@@ -34,11 +34,12 @@ _WINDOWS = 1024
 
 #: Fixed ranges replace rows that are quantised when a layer runs where the squared error falls below this share: the
 #: latter fit data that calibration has not seen.
-_STATIC_GAIN = 0.63
+_STATIC_GAIN = 0.5
 
 #: Of ranges inside a transformer: channels' steps are drawn together, so that what a few tokens of calibration did not
 #: show is not clipped.
-_STREAM_EVENNESS = 0.5
+_STREAM_EVENNESS = (0.5, 1.0)
+_STREAM_HEADROOM = 1.25
 
 _ROUNDINGS = ("nearest", "compensated")
 
@@ -150,11 +151,11 @@ class Quantizer:
                     statistics = statistics.joined(self._calibration.values[source])
                 importance = _importance(channels, readers.get(channels, []))
                 self._ranges[channels], evenness = choose_range(statistics, importance)
-                inside = not self._stream.isdisjoint(channels.sources)
-                self._evenness[channels] = max(evenness, _STREAM_EVENNESS) if inside else evenness
+                floors = (self._stream.get(source, 0.0) for source in channels.sources)
+                self._evenness[channels] = max(evenness, *floors)
                 progress.update()
             for channels in roots:
-                if self._stream.isdisjoint(channels.sources):
+                if not any(source in self._stream for source in channels.sources):
                     self._choose_evenness(channels, readers.get(channels, []))
                 progress.update()
             self._store_quantizations()
@@ -389,7 +390,7 @@ def _choose_static(
     inputs: Sequence[RowInputs],
     found: Mapping[Hashable, Sequence[_Layer]],
     calibration: Calibration,
-) -> set[Value]:
+) -> dict[Value, float]:
     """Float32 inputs of layers whose rows would be quantised when they run, and that err less, on data that they were
     not fitted to, with fixed ranges by channel: activations that are mostly of one sign, channels that differ."""
     rows = {layer.node: layer for placement in placements.values() for layer in placement.layers if layer.rows}
@@ -401,15 +402,15 @@ def _choose_static(
     for program in programs:
         users.update(program.users())
         outputs |= program.output_values()
-    static: set[Value] = set()
+    static: dict[Value, float] = {}
     for group in inputs:
         fuses = all(
             producers.get(x) in places and x not in outputs and set(users[x]) == set(nodes)
             for x, nodes in group.readers.items()
         )
-        error = _static_error(list(group.readers), [layers[node] for node in group.nodes()], calibration)
-        if error < (1.0 if fuses else _STATIC_GAIN):
-            static.update(group.readers)
+        error, evenness = _static_error(list(group.readers), [layers[node] for node in group.nodes()], calibration)
+        if error < _STATIC_GAIN:
+            static.update(dict.fromkeys(group.readers, evenness))
             for node in group.nodes():
                 rows[node].rows = False
             if fuses:
@@ -418,13 +419,15 @@ def _choose_static(
     return static
 
 
-def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibration: Calibration) -> float:
-    """The squared error of the readers' outputs with fixed ranges, as a share of that with rows quantised."""
-    rows = np.concatenate([calibration.values[x].samples.half(0) for x in inputs])
-    # The bounds of one half: what the other holds must not be known.
-    chosen = Range(np.minimum(rows.min(0), 0), np.maximum(rows.max(0), 0), "min-max")
-    errors = []
-    for how in (InputQuantization(), InputQuantization(*chosen.quantization(_STREAM_EVENNESS))):
+def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibration: Calibration) -> tuple[float, float]:
+    """The squared error of the readers' outputs with fixed ranges, as a share of that with rows quantised, and the
+    evenness of the steps that gives it."""
+    # The bounds of one half, with headroom: what the other holds must not be known.
+    bounds = [calibration.values[x].bounds(0) for x in inputs]
+    low, high = np.min([low for low, _high in bounds], 0), np.max([high for _low, high in bounds], 0)
+    chosen = Range(np.minimum(low, 0) * _STREAM_HEADROOM, np.maximum(high, 0) * _STREAM_HEADROOM, "")
+
+    def error(how: InputQuantization) -> float:
         total = 0.0
         for layer in readers:
             fit, judge = (
@@ -434,8 +437,12 @@ def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibratio
             matrices = layer.matrices.matrices
             rounded = round_layer(matrices, _column_scale(layer, how), fit, "nearest")
             total += relative_error(matrices, rounded.weight(), judge)
-        errors.append(total)
-    return errors[1] / max(errors[0], 1e-30)
+        return total
+
+    rows = max(error(InputQuantization()), 1e-30)
+    return min(
+        (error(InputQuantization(*chosen.quantization(evenness))) / rows, evenness) for evenness in _STREAM_EVENNESS
+    )
 
 
 def _tables(placements: Mapping[str, Placement]) -> list[_Table]:

@@ -71,6 +71,12 @@ void kp_epilogue_i8_avx512(const kp_epilogue_i8 *epilogue, const int32_t *acc, s
     case KP_ACT(KP_GELU):
       finish(epilogue, &b, rows, columns, KP_ACT(KP_GELU));
       break;
+    case KP_ACT(KP_RELU):
+      finish(epilogue, &b, rows, columns, KP_ACT(KP_RELU));
+      break;
+    case KP_ACT(KP_HARDSWISH):
+      finish(epilogue, &b, rows, columns, KP_ACT(KP_HARDSWISH));
+      break;
     default:
       finish(epilogue, &b, rows, columns, KP_ACT_ANY);
       break;

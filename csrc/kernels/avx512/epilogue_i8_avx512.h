@@ -23,6 +23,9 @@ KP_SPECIALIZED void kp_apply_act_i8_avx512(kp_act act, kp_act any, __m512 *x, si
     kp_silu_i8_avx512(x, count);
   } else if (act == KP_ACT(KP_GELU)) {
     kp_gelu_i8_avx512(x, count);
+  } else if (act == KP_ACT(KP_RELU) || act == KP_ACT(KP_HARDSWISH)) {
+    KP_UNROLL
+    for (size_t i = 0; i < count; i++) x[i] = kp_apply_act_f32_avx512(act, x[i]);
   } else if (act == KP_ACT_ANY) {
     __m512 y[KP_GROUP_AVX512];
     KP_UNROLL

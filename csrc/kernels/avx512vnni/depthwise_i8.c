@@ -268,6 +268,8 @@ KP_SPECIALIZED void run(const kp_depthwise_i8_args *args, size_t first, size_t c
     run_quantized(args, &block, KP_ACT_NONE, 9, pieces, mask);
   } else if (epilogue->act == KP_ACT(KP_SILU)) {
     run_quantized(args, &block, KP_ACT(KP_SILU), args->tap_count, pieces, mask);
+  } else if (epilogue->act == KP_ACT(KP_HARDSWISH)) {
+    run_quantized(args, &block, KP_ACT(KP_HARDSWISH), args->tap_count, pieces, mask);
   } else {
     run_quantized(args, &block, KP_ACT_ANY, args->tap_count, pieces, mask);
   }
