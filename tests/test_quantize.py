@@ -267,7 +267,7 @@ def test_a_layer_norm_and_attention_are_centred_without_a_change():
     assert np.abs(found.windows[out].all().mean((0, 1))).max() < 1e-5
 
 
-def test_centring_leaves_the_results(tmp_path):
+def test_centring_leaves_the_results_and_what_is_tapped(tmp_path):
     module = Words().eval()
     program = build_program("main", ProgramSource(module, words(1)[0]))
     other = copy.deepcopy(program)
@@ -275,11 +275,18 @@ def test_centring_leaves_the_results(tmp_path):
     runs = [{"ids": batch["ids"].numpy()} for batch in words(6)]
     layers = [[layer.node] for layer in placements["main"].layers]
     assert centre([other], row_inputs(placements, layers), calibrate([other], placements, {"main": runs}))
-    outputs = []
+    outputs, tapped = [], []
     for name, version in (("a", program), ("b", other)):
         write_model(tmp_path / name, [version], {}, "fp32")
-        outputs.append(keypilot.Model.load(tmp_path / name)(**runs[0]))
+        model = keypilot.Model.load(tmp_path / name)
+        with model.tap("*") as taps:
+            outputs.append(model(**runs[0]))
+        tapped.append(dict(taps))
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+    assert "value" in tapped[0] and "value" not in tapped[1]
+    assert tapped[1]
+    for name, array in tapped[1].items():
+        np.testing.assert_allclose(array, tapped[0][name], atol=1e-5)
 
 
 def test_tables_have_twelve_bits_where_no_size_is_asked_for(tmp_path):

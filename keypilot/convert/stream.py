@@ -54,7 +54,10 @@ def row_inputs(placements: Mapping[str, Placement], shared: Sequence[Sequence[No
 
 
 def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration: Calibration) -> list[str]:
-    """Takes the mean of each channel off the inputs where it can be; returns the names of those."""
+    """Takes the mean of each channel off the inputs where it can be; returns the names of those.
+
+    Tensors that are no longer PyTorch's lose their taps.
+    """
     producers = {node.output: node for program in programs for node in program.nodes}
     users: dict[Value, list[Node]] = {}
     outputs: set[Value] = set()
@@ -62,6 +65,7 @@ def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration
         users.update(program.users())
         outputs |= program.output_values()
     centred: list[str] = []
+    shifted: set[Value] = set()
     for group in inputs:
         if any(x in outputs or set(users[x]) != set(nodes) for x, nodes in group.readers.items()):
             continue
@@ -77,6 +81,7 @@ def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration
         for origin in origins:
             assert origin is not None
             origin.subtract(mean)
+            shifted.add(origin.node.output)
         for x, nodes in group.readers.items():
             calibration.values[x] = _shifted(calibration.values[x], mean)
             for node in nodes:
@@ -85,6 +90,9 @@ def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration
                 _add_bias(node, weight.data.reshape(weight.data.shape[0], -1).astype(np.float64) @ mean)
                 calibration.windows[node] = _shifted_samples(calibration.windows[node], mean)
         centred += [x.name for x in group.readers]
+        shifted.update(group.readers)
+    for program in programs:
+        program.taps = [port for port in program.taps if port.value not in shifted]
     return centred
 
 
