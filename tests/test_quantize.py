@@ -418,7 +418,7 @@ def test_every_choice_is_recorded_and_shown(picture_model, capsys):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precision": "int4"}, ArgumentError, "precision: expected one of fp32, int8, got 'int4'"),
+        ({"precision": "int4"}, ArgumentError, "precision: expected one of int8, fp32, got 'int4'"),
         ({"precision": "int8"}, ArgumentError, "calibration: expected batches"),
         ({"precision": "int8", "calibration": []}, ArgumentError, "'main' has no batches"),
         (

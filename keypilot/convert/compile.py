@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from keypilot.cache import PRECISIONS
 from keypilot.convert.export import bind_inputs, export_module
 from keypilot.convert.gguf import Metadata, write_model
 from keypilot.convert.graph import Program
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from keypilot.model import Model
 
 Dynamic = Mapping[str, Mapping[int, str]]
-
-PRECISIONS = ("fp32", "int8")
 
 _PROGRAM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
