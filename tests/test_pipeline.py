@@ -252,7 +252,7 @@ def _picture_in_nchw() -> ProgramBuilder:
     program = reencode_program()
     port = program.ports["inputs"][0]
     program.ports["inputs"][0] = (*port[:3], "0,1,2,3")
-    program.values[port[1]] = ("crops", "f32", port[2])
+    program.values[port[1]] = ("crops", "f32", port[2], "")
     return program
 
 
