@@ -158,7 +158,7 @@ def test_sensitivity_names_the_modules(int8_pair):
 
 @pytest.mark.slow
 def test_the_command_compares_an_int8_file_and_says_what_its_layers_cost(tmp_path, capsys):
-    path = preset_model("keypilot-base-grid", "int8")
+    path = preset_model("keypilot-base", "int8")
     assert main(["parity", str(path), "--text", "hello", "--json", "--html", str(tmp_path / "p.html")]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["precision"] == "int8"

@@ -79,5 +79,5 @@ for core in "${cores[@]}"; do
 done
 if [ "$configuration" = address ]; then
   step tests/c/fuzz_model "$build/models/sample.gguf"
-  step tests/c/fuzz_model "$model"
+  step tests/c/fuzz_model "$build/int8.gguf"
 fi
