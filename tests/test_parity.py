@@ -172,7 +172,7 @@ def test_the_command_compares_an_int8_file_and_says_what_its_layers_cost(tmp_pat
     costs = json.loads(capsys.readouterr().out)
     assert set(costs["whole"]) == {"screen", "roi", "text", "fusion"}
     assert costs["unmatched"] == []
-    worst = [row["sqnr_db"] for row in costs["layers"]]
+    worst = [float("inf") if row["sqnr_db"] is None else row["sqnr_db"] for row in costs["layers"]]
     assert worst == sorted(worst)
 
 
