@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 from keypilot import _core
@@ -54,6 +52,8 @@ def preset_model(preset: str = DEFAULT_PRESET, precision: str = "fp32") -> Path:
 
 def _make(preset: str, precision: str, path: Path) -> None:
     """Writes beside `path` and renames, so that another process sees the whole file or none."""
+    import tempfile  # as hashlib below: loading a file by its path needs neither
+
     with torch_extra(f"making the model '{preset}', which is done once and then cached,"):
         from keypilot.convert.encoder import compile_encoder
         from keypilot.reference.presets import PRESETS, build
@@ -80,6 +80,8 @@ def _make(preset: str, precision: str, path: Path) -> None:
 
 def _recipe_hash() -> str:
     """Of everything that decides a preset's file: its configuration, the modules, the compiler and the tokenizer."""
+    import hashlib
+
     digest = hashlib.sha256()
     for folder, pattern in (("reference", "*.py"), ("convert", "*.py"), (".", "module_names.py"), ("data", "*.json")):
         for source in sorted((_PACKAGE / folder).rglob(pattern)):

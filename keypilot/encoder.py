@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from keypilot.cache import DEFAULT_PRESET, PRECISIONS, preset_model
 from keypilot.errors import ArgumentError
 from keypilot.model import Model, Taps, utf8
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import PIL.Image
 
 #: A picture: a path, a PIL image, or an array (H, W) or (H, W, 1, 3 or 4) of uint8 or uint16.

@@ -10,16 +10,18 @@ import os
 import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from keypilot import _core, _openblas
 from keypilot.errors import ArgumentError
 from keypilot.settings import resolve_isa, resolve_threads
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 #: For each program, a byte for each of its taps: not 0 where the tensor is recorded.
 _TapMasks = Sequence[bytes]
@@ -86,7 +88,7 @@ class Cost:
     ops: tuple[OpCost, ...]
 
 
-class Taps(Mapping[str, Array]):
+class Taps(Mapping[str, "Array"]):
     """Recorded tensors by PyTorch module path, in execution order; the last run's where there were several.
 
     ``taps["program/path"]`` always finds a tensor, ``taps["path"]`` where only one program recorded that path.

@@ -161,7 +161,7 @@ typedef struct kp_attention_i8 {
   float scale;
   const float *mask; /* additive, (queries, keys) with rows mask_stride apart (0: one row for all); NULL: none */
   size_t mask_stride;
-  void *scratch; /* kp_attention_i8_scratch(queries, keys, head_dim) bytes, aligned to 64 */
+  void *scratch; /* kp_attention_i8_scratch(keys, head_dim) bytes, aligned to 64 */
 } kp_attention_i8;
 
 typedef struct kp_kernels {
@@ -268,6 +268,6 @@ void kp_kernels_init(kp_kernels *kernels, uint32_t isa);
 /* Floats of scratch that attention_f32 needs. */
 size_t kp_attention_f32_scratch(size_t keys, size_t head_dim);
 /* Bytes of scratch that attention_i8 needs, on every level. */
-size_t kp_attention_i8_scratch(size_t queries, size_t keys, size_t head_dim);
+size_t kp_attention_i8_scratch(size_t keys, size_t head_dim);
 
 #endif /* KP_KERNELS_KERNELS_H */

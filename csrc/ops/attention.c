@@ -136,7 +136,7 @@ static attention_run describe(const kp_op_call *call) {
   if (run.writes_mask && row_for_each_query) run.query_step = kp_min_size(run.query_step, MASKED_QUERIES);
   run.query_step = kp_min_size(run.query_step, run.queries);
   run.query_tasks = kp_divide_up(run.queries, run.query_step);
-  run.kernel_bytes = run.i8 ? kp_round_up(kp_attention_i8_scratch(run.query_step, run.keys, run.head_dim), 64)
+  run.kernel_bytes = run.i8 ? kp_round_up(kp_attention_i8_scratch(run.keys, run.head_dim), 64)
                             : kp_scratch_bytes(kp_attention_f32_scratch(run.keys, run.head_dim));
   run.thread_bytes = run.kernel_bytes;
   if (run.writes_mask) run.thread_bytes += kp_scratch_bytes((row_for_each_query ? run.query_step : 1) * run.keys);

@@ -53,7 +53,7 @@ static float *rows(kc *k, size_t count, size_t stride, size_t width, values kind
 
 /* 64-byte aligned scratch that ends where its buffer does, up to 63 bytes. */
 static void *scratch(kc *k, const shape *s) {
-  const size_t bytes = kp_attention_i8_scratch(s->queries, s->keys, s->head_dim);
+  const size_t bytes = kp_attention_i8_scratch(s->keys, s->head_dim);
   return (void *)(((uintptr_t)kc_bytes(k, bytes + 63) + 63) & ~(uintptr_t)63);
 }
 
