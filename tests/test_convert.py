@@ -569,7 +569,7 @@ def test_a_size_that_files_cannot_express_is_refused():
         ({"example_inputs": [1.0]}, "expected a torch.Tensor, got float"),
         ({"example_inputs": {"y": torch.zeros(2, 3)}}, "takes input, got y"),
         ({"example_inputs": (torch.zeros(2, 3),) * 2}, "takes 1 inputs, got 2"),
-        ({"precision": "fp8"}, "expected one of fp32, int8"),
+        ({"precision": "fp8"}, "expected one of int8, fp32"),
         ({"module": nn.Linear(3, 3).double()}, "weight: expected torch.float32"),
         ({"dynamic": {"input": {5: "T"}}}, "no axis 5"),
     ],

@@ -13,6 +13,9 @@ from keypilot.convert.graph import Array
 #: A channel's step is at least this share of the tensor's largest: what looks dead on the calibration data may not be.
 _SMALLEST = 1e-3
 
+#: Below this a tensor's largest step is that of zeros: 1 / step could overflow.
+_DEAD = 1e-30
+
 #: How far the steps of a tensor's channels may be drawn together: see `Range.steps`.
 EVENNESS = (0.0, 0.25, 0.5)
 
@@ -45,7 +48,7 @@ class Range:
         """
         steps = (self.high - self.low).astype(np.float64) / 255
         largest = steps.max(initial=0.0)
-        if largest <= 0:
+        if largest < _DEAD:
             return np.ones_like(steps)
         steps = np.maximum(steps, _SMALLEST * largest)
         scale: Array = largest**evenness * steps ** (1 - evenness)
