@@ -78,6 +78,4 @@ void kp_attention_i8_c(const kp_attention_i8 *args) {
 }
 
 /* The vector kernels' layouts, whose elements have one or two bytes, are larger than the one above. */
-size_t kp_attention_i8_scratch(size_t keys, size_t head_dim) {
-  return kp_attention_i8_lay_out(keys, head_dim, 2).size;
-}
+size_t kp_attention_i8_scratch(size_t keys, size_t head_dim) { return kp_attention_i8_lay_out(keys, head_dim, 2).size; }
