@@ -1,6 +1,7 @@
 #include "model/prepare.h"
 
 #include "model/infer.h"
+#include "ops/quantized.h"
 
 /* A weight as an operator packed it. */
 typedef struct packing {
@@ -34,15 +35,11 @@ static void *allocate(const preparation *p, size_t size) {
 
 /* ---- Weights in four bits ---- */
 
-/* docs/model-file.md: `columns` elements, two to a byte, and a multiplier for each 32 of them. */
 static void unpack_row(const int8_t *nibbles, const int8_t *multipliers, size_t columns, int8_t *row) {
-  for (size_t first = 0; first < columns; first += 32) {
-    size_t end = columns - first < 32 ? columns : first + 32;
-    int multiplier = multipliers[first / 32];
-    for (size_t i = first; i < end; i++) {
-      int nibble = nibbles[i / 2] >> (i % 2 * 4) & 15;
-      row[i] = (int8_t)(((nibble ^ 8) - 8) * multiplier);
-    }
+  for (size_t first = 0; first < columns; first += KP_NIBBLE_GROUP) {
+    size_t end = columns - first < KP_NIBBLE_GROUP ? columns : first + KP_NIBBLE_GROUP;
+    int multiplier = multipliers[first / KP_NIBBLE_GROUP];
+    for (size_t i = first; i < end; i++) row[i] = (int8_t)(kp_nibble(nibbles, i) * multiplier);
   }
 }
 

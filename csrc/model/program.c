@@ -8,6 +8,7 @@
 #include "model/attributes.h"
 #include "model/infer.h"
 #include "model/notation.h"
+#include "ops/quantized.h"
 
 #define LONGEST_PROGRAM_NAME 63
 #define LONGEST_NAME 255 /* of a value or port: an error message has room for it */
@@ -231,10 +232,10 @@ static kp_status check_nibbles(const parser *p, const kp_value *value, int64_t c
                      LARGEST_MULTIPLIER, (int)multipliers[i]);
     }
     if (multipliers[i] <= LARGEST_OF_ALL_NIBBLES) continue;
-    int64_t first = i % row_groups * 32, last = first + 32 < columns ? first + 32 : columns;
+    int64_t first = i % row_groups * KP_NIBBLE_GROUP, end = first + KP_NIBBLE_GROUP;
     const int8_t *row = nibbles + i / row_groups * row_bytes;
-    for (int64_t c = first; c < last; c++) {
-      if ((row[c / 2] >> (c % 2 * 4) & 15) != 8) continue;
+    for (int64_t c = first; c < (end < columns ? end : columns); c++) {
+      if (kp_nibble(row, (size_t)c) != -8) continue;
       return kp_fail(p->error, KP_ERROR_MODEL, "in four bits: expected elements from -127 to 127, got -8 * %d",
                      (int)multipliers[i]);
     }
@@ -256,9 +257,11 @@ static kp_status find_four_bits(const parser *p, kp_value *value) {
   if (value->dtype != KP_I8 || value->rank < 2 || value->rank == 3 || rows < 1 || columns < 1) {
     return kp_fail(p->error, KP_ERROR_MODEL, "expected a dense i8 weight for four bits");
   }
-  if (!is_matrix(value->weight, rows, (columns + 1) / 2) || !is_matrix(value->multiplier, rows, (columns + 31) / 32)) {
+  if (!is_matrix(value->weight, rows, (columns + 1) / 2) ||
+      !is_matrix(value->multiplier, rows, (columns + KP_NIBBLE_GROUP - 1) / KP_NIBBLE_GROUP)) {
     return kp_fail(p->error, KP_ERROR_MODEL, "expected nibbles of (%lld, %lld) and multipliers of (%lld, %lld)",
-                   (long long)rows, (long long)((columns + 1) / 2), (long long)rows, (long long)((columns + 31) / 32));
+                   (long long)rows, (long long)((columns + 1) / 2), (long long)rows,
+                   (long long)((columns + KP_NIBBLE_GROUP - 1) / KP_NIBBLE_GROUP));
   }
   return check_nibbles(p, value, columns);
 }

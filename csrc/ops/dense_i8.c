@@ -41,14 +41,6 @@ static void *take(char **memory, size_t bytes) {
   return taken;
 }
 
-/* Channels of 1 / scale and of KP_ROUNDING_SHIFT + zero point. */
-static void set_quantizer(const kp_quantization *quantization, size_t channels, float *inverse, float *shift) {
-  for (size_t c = 0; c < channels; c++) {
-    inverse[c] = 1.0f / quantization->scale[c];
-    shift[c] = KP_ROUNDING_SHIFT + (float)quantization->zero_point[c];
-  }
-}
-
 kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels, size_t channels, void *memory) {
   kp_i8_constants *constants = memory;
   char *next = (char *)memory + header_bytes();
@@ -60,7 +52,7 @@ kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels
   if (call->output.dtype == KP_I8) {
     constants->inverse = take(&next, bytes);
     constants->shift = take(&next, bytes);
-    set_quantizer(&call->output.quantization, channels, constants->inverse, constants->shift);
+    kp_set_quantizer(&call->output.quantization, channels, channels, constants->inverse, constants->shift);
   }
   if (has_i8_residual(call)) {
     const kp_quantization *residual = &call->inputs[3].quantization;

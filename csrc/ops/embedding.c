@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "ops/shape.h"
+#include "ops/quantized.h"
 
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *table = &call->inputs[0], *ids = &call->inputs[1];
@@ -24,11 +24,10 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
 /* Row `row` of a table in four bits (docs/model-file.md). */
 static void unpack_row(const kp_view *table, size_t row, size_t columns, float *out) {
   const int8_t *nibbles = (const int8_t *)table->data + row * kp_divide_up(columns, 2);
-  const int8_t *multipliers = table->multiplier + row * kp_divide_up(columns, 32);
+  const int8_t *multipliers = table->multiplier + row * kp_divide_up(columns, KP_NIBBLE_GROUP);
   float scale = table->channel_scale[row];
   for (size_t i = 0; i < columns; i++) {
-    int nibble = nibbles[i / 2] >> (i % 2 * 4) & 15;
-    out[i] = (float)(((nibble ^ 8) - 8) * multipliers[i / 32]) * scale;
+    out[i] = (float)(kp_nibble(nibbles, i) * multipliers[i / KP_NIBBLE_GROUP]) * scale;
   }
 }
 

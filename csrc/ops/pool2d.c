@@ -101,7 +101,7 @@ static void average_i8(const pool2d_run *run, size_t first, const int8_t *const 
                        float divisor, void *buffers) {
   const kp_op_call *call = run->call;
   const kp_channels *x = call->constants;
-  size_t channels = (size_t)run->channels, elements = pixels * channels;
+  size_t channels = (size_t)run->channels;
   int32_t *sums = buffers;
   float *averages = (float *)(void *)((char *)buffers + kp_scratch_bytes(BLOCK_PIXELS * channels));
   bool quantizes = call->output.dtype == KP_I8;
@@ -113,7 +113,7 @@ static void average_i8(const pool2d_run *run, size_t first, const int8_t *const 
       averages[p * channels + c] = (float)sum * x->scale[c] / divisor;
     }
   }
-  if (!quantizes || elements == 0) return;
+  if (!quantizes) return;
   const kp_quantizer quantizer = kp_channels_quantizer(x + 1);
   call->kernels->quantize_i8((int8_t *)call->output.data + first * channels, averages, pixels, channels, &quantizer);
 }

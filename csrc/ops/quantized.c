@@ -10,6 +10,14 @@ static size_t header_bytes(size_t count) { return kp_round_up(count * sizeof(kp_
 
 static size_t padded(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD); }
 
+void kp_set_quantizer(const kp_quantization *quantization, size_t channels, size_t count, float *inverse,
+                      float *shift) {
+  for (size_t c = 0; c < count; c++) {
+    inverse[c] = 1.0f / quantization->scale[c % channels];
+    shift[c] = KP_ROUNDING_SHIFT + (float)quantization->zero_point[c % channels];
+  }
+}
+
 size_t kp_channels_bytes(const kp_view *const *views, size_t count, size_t repeats) {
   size_t bytes = header_bytes(count);
   for (size_t i = 0; i < count; i++) {
@@ -33,9 +41,8 @@ void kp_channels_make(const kp_view *const *views, size_t count, size_t repeats,
     for (size_t c = 0; c < length; c++) {
       made[i].scale[c] = views[i]->quantization.scale[c % channels];
       made[i].zero_point[c] = views[i]->quantization.zero_point[c % channels];
-      made[i].inverse[c] = 1.0f / made[i].scale[c];
-      made[i].shift[c] = KP_ROUNDING_SHIFT + (float)made[i].zero_point[c];
     }
+    kp_set_quantizer(&views[i]->quantization, channels, length, made[i].inverse, made[i].shift);
   }
 }
 

@@ -21,6 +21,15 @@ static inline kp_quantizer kp_channels_quantizer(const kp_channels *channels) {
 
 static inline size_t kp_last_dim(const kp_view *view) { return (size_t)view->shape.dim[view->shape.rank - 1]; }
 
+/* Fills in a quantizer's arrays for `count` channels, which repeat those of `quantization`, `channels` of them. */
+void kp_set_quantizer(const kp_quantization *quantization, size_t channels, size_t count, float *inverse, float *shift);
+
+/* Element i of a row in four bits (docs/model-file.md), before its multiplier: -8 to 7. */
+static inline int kp_nibble(const int8_t *nibbles, size_t i) { return ((nibbles[i / 2] >> (i % 2 * 4) & 15) ^ 8) - 8; }
+
+/* Elements of such a row that share a multiplier. */
+#define KP_NIBBLE_GROUP 32
+
 /* Bytes of the channels of several views, which begin with an array of kp_channels; those of views that are not
  * quantised stay NULL. Each view's channels are there `repeats` times, one set after another. */
 size_t kp_channels_bytes(const kp_view *const *views, size_t count, size_t repeats);

@@ -1,5 +1,4 @@
-#include "kernels/avx2/kernels_avx2.h"
-#include "kernels/avx2/math_avx2.h"
+#include "kernels/avx2/lanes_avx2.h"
 
 /* vpmaddwd multiplies 16-bit numbers and adds pairs of products: exact, where vpmaddubsw saturates. */
 #define GROUP 2
@@ -8,53 +7,22 @@
 #define ACCUMULATORS 4
 
 typedef int32_t word;
-typedef struct lanes {
-  __m256 low, high;
-} lanes;
 typedef struct packed {
   __m256i low, high;
 } packed;
 typedef packed sums;
 
-KP_SPECIALIZED lanes broadcast(float x) { return (lanes){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-KP_SPECIALIZED lanes load(const float *src) { return (lanes){_mm256_loadu_ps(src), _mm256_loadu_ps(src + 8)}; }
 KP_SPECIALIZED lanes load_partial(const float *src, size_t n) {
   if (n >= 16) return load(src);
   if (n <= 8) return (lanes){kp_load_partial_f32_avx2(src, n), _mm256_setzero_ps()};
   return (lanes){_mm256_loadu_ps(src), kp_load_partial_f32_avx2(src + 8, n - 8)};
 }
-KP_SPECIALIZED void store(float *dst, lanes x) {
-  _mm256_storeu_ps(dst, x.low);
-  _mm256_storeu_ps(dst + 8, x.high);
-}
-KP_SPECIALIZED lanes multiply_add(lanes a, lanes b, lanes c) {
-  return (lanes){_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
-}
-KP_SPECIALIZED lanes add(lanes a, lanes b) {
-  return (lanes){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
-}
-KP_SPECIALIZED lanes subtract(lanes a, lanes b) {
-  return (lanes){_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
-}
-KP_SPECIALIZED lanes multiply(lanes a, lanes b) {
-  return (lanes){_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
-}
-KP_SPECIALIZED lanes divide(lanes a, lanes b) {
-  return (lanes){_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
-}
 KP_SPECIALIZED lanes absolute(lanes x) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return (lanes){_mm256_andnot_ps(sign, x.low), _mm256_andnot_ps(sign, x.high)};
 }
-KP_SPECIALIZED lanes maximum(lanes a, lanes b) {
-  return (lanes){_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
-}
 KP_SPECIALIZED lanes minimum(lanes a, lanes b) {
   return (lanes){_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
-}
-KP_SPECIALIZED lanes select_equal(lanes a, lanes b, lanes x, lanes y) {
-  return (lanes){_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_EQ_OQ)),
-                 _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_EQ_OQ))};
 }
 KP_SPECIALIZED lanes select_less(lanes a, lanes b, lanes x, lanes y) {
   return (lanes){_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
@@ -63,11 +31,6 @@ KP_SPECIALIZED lanes select_less(lanes a, lanes b, lanes x, lanes y) {
 KP_SPECIALIZED __m256 power_8(__m256 x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23)); }
 KP_SPECIALIZED lanes power(lanes x) { return (lanes){power_8(x.low), power_8(x.high)}; }
 KP_SPECIALIZED lanes fraction(lanes x, lanes nearest) { return subtract(x, nearest); }
-KP_SPECIALIZED void transpose(float *dst, size_t dst_stride, const float *src, size_t src_stride, size_t rows,
-                              size_t columns) {
-  kp_transpose_32_avx2((uint32_t *)(void *)dst, dst_stride, (const uint32_t *)(const void *)src, src_stride, rows,
-                       columns);
-}
 
 KP_SPECIALIZED packed load_packed(const word *src) {
   return (packed){_mm256_loadu_si256((const __m256i *)(const void *)src),

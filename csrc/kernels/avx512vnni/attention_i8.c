@@ -1,5 +1,5 @@
 #include "kernels/avx2/kernels_avx2.h"
-#include "kernels/avx512/math_avx512.h"
+#include "kernels/avx512/lanes_avx512.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 
 /* vpdpbusd multiplies unsigned bytes by signed ones: probabilities are unsigned, and keys become k + 128. */
@@ -9,27 +9,14 @@
 #define ACCUMULATORS 16
 
 typedef int32_t word;
-typedef __m512 lanes;
 typedef __m512i packed;
 typedef __m512i sums;
 
-KP_SPECIALIZED lanes broadcast(float x) { return _mm512_set1_ps(x); }
-KP_SPECIALIZED lanes load(const float *src) { return _mm512_loadu_ps(src); }
 KP_SPECIALIZED lanes load_partial(const float *src, size_t n) {
   return n < 16 ? _mm512_maskz_loadu_ps(kp_lanes_avx512(n), src) : _mm512_loadu_ps(src);
 }
-KP_SPECIALIZED void store(float *dst, lanes x) { _mm512_storeu_ps(dst, x); }
-KP_SPECIALIZED lanes multiply_add(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps(a, b, c); }
-KP_SPECIALIZED lanes add(lanes a, lanes b) { return _mm512_add_ps(a, b); }
-KP_SPECIALIZED lanes subtract(lanes a, lanes b) { return _mm512_sub_ps(a, b); }
-KP_SPECIALIZED lanes multiply(lanes a, lanes b) { return _mm512_mul_ps(a, b); }
-KP_SPECIALIZED lanes divide(lanes a, lanes b) { return _mm512_div_ps(a, b); }
 KP_SPECIALIZED lanes absolute(lanes x) { return _mm512_abs_ps(x); }
-KP_SPECIALIZED lanes maximum(lanes a, lanes b) { return _mm512_max_ps(a, b); }
 KP_SPECIALIZED lanes minimum(lanes a, lanes b) { return _mm512_min_ps(a, b); }
-KP_SPECIALIZED lanes select_equal(lanes a, lanes b, lanes x, lanes y) {
-  return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), x);
-}
 KP_SPECIALIZED lanes select_less(lanes a, lanes b, lanes x, lanes y) {
   return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), x);
 }

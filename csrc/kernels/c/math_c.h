@@ -145,30 +145,24 @@ static inline float kp_apply_act_f32_c(kp_act act, float x) {
 
 /* ---- int8 epilogues and attention ---- */
 
-static inline float kp_silu_i8_c(float x) {
-  const float a = fabsf(x) < KP_SILU_I8_LIMIT ? fabsf(x) : KP_SILU_I8_LIMIT;
-  float u = fmaf(KP_SILU_I8_C9, a, KP_SILU_I8_C8);
-  u = fmaf(u, a, KP_SILU_I8_C7);
-  u = fmaf(u, a, KP_SILU_I8_C6);
-  u = fmaf(u, a, KP_SILU_I8_C5);
-  u = fmaf(u, a, KP_SILU_I8_C4);
-  u = fmaf(u, a, KP_SILU_I8_C3);
-  u = fmaf(u, a, KP_SILU_I8_C2);
-  u = fmaf(u, a, KP_SILU_I8_C1);
+/* max(x, 0) - U(a), a = min(|x|, limit), U(a) = a * (c[0] + c[1] a + ... + c[8] a^8). */
+static inline float kp_rectified_polynomial_c(float x, float limit, const float c[9]) {
+  const float a = fabsf(x) < limit ? fabsf(x) : limit;
+  float u = c[8];
+  for (size_t i = 8; i-- > 0;) u = fmaf(u, a, c[i]);
   return fmaf(-u, a, x > 0.0f ? x : 0.0f);
 }
 
+static inline float kp_silu_i8_c(float x) {
+  static const float c[9] = {KP_SILU_I8_C1, KP_SILU_I8_C2, KP_SILU_I8_C3, KP_SILU_I8_C4, KP_SILU_I8_C5,
+                             KP_SILU_I8_C6, KP_SILU_I8_C7, KP_SILU_I8_C8, KP_SILU_I8_C9};
+  return kp_rectified_polynomial_c(x, KP_SILU_I8_LIMIT, c);
+}
+
 static inline float kp_gelu_i8_c(float x) {
-  const float a = fabsf(x) < KP_GELU_I8_LIMIT ? fabsf(x) : KP_GELU_I8_LIMIT;
-  float u = fmaf(KP_GELU_I8_C9, a, KP_GELU_I8_C8);
-  u = fmaf(u, a, KP_GELU_I8_C7);
-  u = fmaf(u, a, KP_GELU_I8_C6);
-  u = fmaf(u, a, KP_GELU_I8_C5);
-  u = fmaf(u, a, KP_GELU_I8_C4);
-  u = fmaf(u, a, KP_GELU_I8_C3);
-  u = fmaf(u, a, KP_GELU_I8_C2);
-  u = fmaf(u, a, KP_GELU_I8_C1);
-  return fmaf(-u, a, x > 0.0f ? x : 0.0f);
+  static const float c[9] = {KP_GELU_I8_C1, KP_GELU_I8_C2, KP_GELU_I8_C3, KP_GELU_I8_C4, KP_GELU_I8_C5,
+                             KP_GELU_I8_C6, KP_GELU_I8_C7, KP_GELU_I8_C8, KP_GELU_I8_C9};
+  return kp_rectified_polynomial_c(x, KP_GELU_I8_LIMIT, c);
 }
 
 /* The activation of an int8 epilogue. */

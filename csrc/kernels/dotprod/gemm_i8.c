@@ -68,18 +68,13 @@ KP_SPECIALIZED void tile(const kp_gemm_i8_args *args, size_t row, const int8_t *
   }
 }
 
-#define TILE(name, rows, vectors)                                                                                   \
-  static void name(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset, int32_t *acc) { \
-    tile(args, row, b, offset, acc, rows, vectors);                                                                 \
-  }
-
-TILE(tile_8x8, 8, 2)
-TILE(tile_4x16, 4, 4)
-TILE(tile_4x8, 4, 2)
-TILE(tile_2x16, 2, 4)
-TILE(tile_2x8, 2, 2)
-TILE(tile_1x16, 1, 4)
-TILE(tile_1x8, 1, 2)
+KP_TILE_I8_NEON(tile_8x8, 8, 2)
+KP_TILE_I8_NEON(tile_4x16, 4, 4)
+KP_TILE_I8_NEON(tile_4x8, 4, 2)
+KP_TILE_I8_NEON(tile_2x16, 2, 4)
+KP_TILE_I8_NEON(tile_2x8, 2, 2)
+KP_TILE_I8_NEON(tile_1x16, 1, 4)
+KP_TILE_I8_NEON(tile_1x8, 1, 2)
 
 /* 8 x 16 accumulators do not fit the registers. */
 static void tile_8x16(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset, int32_t *acc) {

@@ -2,23 +2,12 @@
 #ifndef KP_KERNELS_NEON_ATTENTION_I8_NEON_H
 #define KP_KERNELS_NEON_ATTENTION_I8_NEON_H
 
-#include "kernels/neon/kernels_neon.h"
-#include "kernels/neon/math_neon.h"
+#include "kernels/neon/lanes_neon.h"
 
-typedef struct lanes {
-  float32x4_t part[4];
-} lanes;
 typedef struct sums {
   int32x4_t part[4];
 } sums;
 
-KP_SPECIALIZED lanes broadcast(float x) {
-  const float32x4_t v = vdupq_n_f32(x);
-  return (lanes){{v, v, v, v}};
-}
-KP_SPECIALIZED lanes load(const float *src) {
-  return (lanes){{vld1q_f32(src), vld1q_f32(src + 4), vld1q_f32(src + 8), vld1q_f32(src + 12)}};
-}
 /* The first n of 4 floats, then zeros. */
 KP_SPECIALIZED float32x4_t load_partial_4(const float *src, size_t n) {
   float32x4_t x = vdupq_n_f32(0.0f);
@@ -33,35 +22,6 @@ KP_SPECIALIZED lanes load_partial(const float *src, size_t n) {
   KP_UNROLL
   for (size_t i = 0; i < 4; i++) x.part[i] = n > 4 * i ? load_partial_4(src + 4 * i, n - 4 * i) : vdupq_n_f32(0.0f);
   return x;
-}
-KP_SPECIALIZED void store(float *dst, lanes x) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) vst1q_f32(dst + 4 * i, x.part[i]);
-}
-KP_SPECIALIZED lanes multiply_add(lanes a, lanes b, lanes c) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) c.part[i] = vfmaq_f32(c.part[i], a.part[i], b.part[i]);
-  return c;
-}
-KP_SPECIALIZED lanes add(lanes a, lanes b) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) a.part[i] = vaddq_f32(a.part[i], b.part[i]);
-  return a;
-}
-KP_SPECIALIZED lanes subtract(lanes a, lanes b) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) a.part[i] = vsubq_f32(a.part[i], b.part[i]);
-  return a;
-}
-KP_SPECIALIZED lanes multiply(lanes a, lanes b) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) a.part[i] = vmulq_f32(a.part[i], b.part[i]);
-  return a;
-}
-KP_SPECIALIZED lanes divide(lanes a, lanes b) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) a.part[i] = vdivq_f32(a.part[i], b.part[i]);
-  return a;
 }
 KP_SPECIALIZED lanes absolute(lanes x) {
   KP_UNROLL
@@ -79,11 +39,6 @@ KP_SPECIALIZED lanes minimum(lanes a, lanes b) {
   for (size_t i = 0; i < 4; i++) a.part[i] = vminnmq_f32(a.part[i], b.part[i]);
   return a;
 }
-KP_SPECIALIZED lanes select_equal(lanes a, lanes b, lanes x, lanes y) {
-  KP_UNROLL
-  for (size_t i = 0; i < 4; i++) y.part[i] = vbslq_f32(vceqq_f32(a.part[i], b.part[i]), x.part[i], y.part[i]);
-  return y;
-}
 KP_SPECIALIZED lanes select_less(lanes a, lanes b, lanes x, lanes y) {
   KP_UNROLL
   for (size_t i = 0; i < 4; i++) y.part[i] = vbslq_f32(vcltq_f32(a.part[i], b.part[i]), x.part[i], y.part[i]);
@@ -97,11 +52,6 @@ KP_SPECIALIZED lanes power(lanes x) {
   return x;
 }
 KP_SPECIALIZED lanes fraction(lanes x, lanes nearest) { return subtract(x, nearest); }
-KP_SPECIALIZED void transpose(float *dst, size_t dst_stride, const float *src, size_t src_stride, size_t rows,
-                              size_t columns) {
-  kp_transpose_32_neon((uint32_t *)(void *)dst, dst_stride, (const uint32_t *)(const void *)src, src_stride, rows,
-                       columns);
-}
 
 KP_SPECIALIZED sums repeat(int32_t x) {
   const int32x4_t v = vdupq_n_s32(x);

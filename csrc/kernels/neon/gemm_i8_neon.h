@@ -10,6 +10,12 @@
 typedef void kp_tile_i8_neon(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset,
                              int32_t *acc);
 
+/* A kp_tile_i8_neon of this name, of `tile`, the including file's function, at a constant size. */
+#define KP_TILE_I8_NEON(name, rows, vectors)                                                                        \
+  static void name(const kp_gemm_i8_args *args, size_t row, const int8_t *b, const int32_t *offset, int32_t *acc) { \
+    tile(args, row, b, offset, acc, rows, vectors);                                                                 \
+  }
+
 /* Tiles of so many rows: of all columns, and of the first half of them. */
 typedef struct kp_tiles_i8_neon {
   size_t rows;
