@@ -28,7 +28,7 @@ from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.image import letterbox, normalize
 from keypilot.reference.pipeline import Pipeline
 from keypilot.reference.presets import PRESETS, build, drawn_screens
-from keypilot.reference.text import POSITION_OFFSET
+from keypilot.reference.text import POSITION_OFFSET, roberta
 from keypilot.reference.timm_shim import import_timm
 
 Array = npt.NDArray[Any]
@@ -217,22 +217,7 @@ class TextLayers(nn.Module):
 
     def __init__(self, config: TextConfig, tokens: int) -> None:
         super().__init__()
-        import_timm()  # transformers imports torchvision as well
-        from transformers import RobertaConfig, RobertaModel
-
-        self.roberta = RobertaModel(
-            RobertaConfig(
-                vocab_size=config.vocab_size,
-                hidden_size=config.hidden_size,
-                num_hidden_layers=config.num_layers,
-                num_attention_heads=config.num_heads,
-                intermediate_size=config.intermediate_size,
-                max_position_embeddings=config.max_tokens + POSITION_OFFSET,
-                type_vocab_size=1,
-                layer_norm_eps=1e-5,
-            ),
-            add_pooling_layer=False,
-        )
+        self.roberta = roberta(config)
         self.positions: torch.Tensor
         self.register_buffer("positions", torch.arange(POSITION_OFFSET, POSITION_OFFSET + tokens).unsqueeze(0))
 

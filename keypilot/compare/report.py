@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,21 @@ from keypilot.compare.metrics import Array, Difference
 
 #: The default bound on `max_rel` for float32.
 FLOAT32_BOUND = 1e-4
+
+
+def write_report(path: Path, as_dict: Callable[[], dict[str, Any]], page: Callable[[], str]) -> None:
+    """Writes JSON or a page, whichever the name ends in.
+
+    Raises
+    ------
+    ValueError : the name ends in neither .json nor .html.
+    """
+    if path.suffix == ".json":
+        path.write_text(json.dumps(as_dict(), indent=1) + "\n")
+    elif path.suffix == ".html":
+        path.write_text(page(), encoding="utf-8")
+    else:
+        raise ValueError(f"expected a name that ends in .json or .html, got {path.name!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,15 +192,9 @@ class Report:
         ------
         ValueError : the name ends in neither.
         """
-        path = Path(path)
-        if path.suffix == ".json":
-            path.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        elif path.suffix == ".html":
-            from keypilot.compare.html import page
+        from keypilot.compare.html import page
 
-            path.write_text(page(self), encoding="utf-8")
-        else:
-            raise ValueError(f"expected a name that ends in .json or .html, got {path.name!r}")
+        write_report(Path(path), self.as_dict, lambda: page(self))
 
 
 _FLOAT32_HEADER = (("tensor", f"{'shape':<18} {'max abs':>9} {'max rel':>9} {'cosine':>10} {'SQNR dB':>8}"),)

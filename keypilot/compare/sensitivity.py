@@ -9,7 +9,6 @@ be compared. (Keeping one layer in float32 and quantising all others changes the
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import gguf
 import numpy as np
 
 from keypilot.compare.metrics import Array
+from keypilot.compare.report import write_report
 from keypilot.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -98,15 +98,9 @@ class Sensitivity:
         ------
         ValueError : the name ends in neither.
         """
-        path = Path(path)
-        if path.suffix == ".json":
-            path.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        elif path.suffix == ".html":
-            from keypilot.compare.html import sensitivity_page
+        from keypilot.compare.html import sensitivity_page
 
-            path.write_text(sensitivity_page(self), encoding="utf-8")
-        else:
-            raise ValueError(f"expected a name that ends in .json or .html, got {path.name!r}")
+        write_report(Path(path), self.as_dict, lambda: sensitivity_page(self))
 
 
 def sensitivity(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -261,6 +261,24 @@ class Program:
             if value is not None and value not in seen:
                 seen.add(value)
                 yield value
+
+
+class Uses(NamedTuple):
+    """What makes and what reads the values of several programs: producer, readers (once for each time they read), and
+    those that are outputs."""
+
+    producers: dict[Value, Node]
+    users: dict[Value, list[Node]]
+    outputs: set[Value]
+
+    @classmethod
+    def of(cls, programs: Sequence[Program]) -> Uses:
+        uses = cls({}, {}, set())
+        for program in programs:
+            uses.producers.update(program.producers())
+            uses.users.update(program.users())
+            uses.outputs.update(program.output_values())
+        return uses
 
 
 def broadcast_shape(shapes: Sequence[Shape]) -> Shape:

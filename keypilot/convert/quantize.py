@@ -13,7 +13,7 @@ import numpy as np
 
 from keypilot.convert.calibrate import Batch, Calibration, Samples, calibrate
 from keypilot.convert.channels import ChannelMap, Channels, Segments
-from keypilot.convert.graph import Array, Int4, Node, Program, Quantization, Value, as_shape
+from keypilot.convert.graph import Array, Int4, Node, Program, Quantization, Uses, Value, as_shape
 from keypilot.convert.int4 import round_int4, stored_bytes
 from keypilot.convert.layers import (
     InputQuantization,
@@ -396,12 +396,7 @@ def _choose_static(
     rows = {layer.node: layer for placement in placements.values() for layer in placement.layers if layer.rows}
     layers = {layer.nodes[0]: layer for same in found.values() for layer in same}
     places = {layer.node: placement for placement in placements.values() for layer in placement.layers}
-    producers = {node.output: node for program in programs for node in program.nodes}
-    users: dict[Value, list[Node]] = {}
-    outputs: set[Value] = set()
-    for program in programs:
-        users.update(program.users())
-        outputs |= program.output_values()
+    producers, users, outputs = Uses.of(programs)
     static: dict[Value, float] = {}
     for group in inputs:
         fuses = all(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from keypilot.convert.calibrate import Calibration, ChannelStatistics, Samples
-from keypilot.convert.graph import Array, Node, Program, Value, as_shape
+from keypilot.convert.graph import Array, Node, Program, Uses, Value, as_shape
 from keypilot.convert.placement import Placement, is_layer
 
 
@@ -58,12 +58,7 @@ def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration
 
     Tensors that are no longer PyTorch's lose their taps.
     """
-    producers = {node.output: node for program in programs for node in program.nodes}
-    users: dict[Value, list[Node]] = {}
-    outputs: set[Value] = set()
-    for program in programs:
-        users.update(program.users())
-        outputs |= program.output_values()
+    producers, users, outputs = Uses.of(programs)
     centred: list[str] = []
     shifted: set[Value] = set()
     for group in inputs:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from keypilot.reference.config import EMBEDDING_SIZE, TextConfig
 from keypilot.reference.timm_shim import import_timm
 
+if TYPE_CHECKING:
+    from transformers import RobertaModel
+
 #: RoBERTa counts positions from padding_idx + 1.
 POSITION_OFFSET = 2
+
+
+def roberta(config: TextConfig) -> RobertaModel:
+    """`transformers`' RobertaModel of these sizes, with random weights."""
+    import_timm()  # transformers imports torchvision as well
+    from transformers import RobertaConfig, RobertaModel
+
+    return RobertaModel(
+        RobertaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.max_tokens + POSITION_OFFSET,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+        ),
+        add_pooling_layer=False,
+    )
 
 
 class TextEncoder(nn.Module):
@@ -21,22 +46,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        import_timm()  # transformers imports torchvision as well
-        from transformers import RobertaConfig, RobertaModel
-
-        self.roberta = RobertaModel(
-            RobertaConfig(
-                vocab_size=config.vocab_size,
-                hidden_size=config.hidden_size,
-                num_hidden_layers=config.num_layers,
-                num_attention_heads=config.num_heads,
-                intermediate_size=config.intermediate_size,
-                max_position_embeddings=config.max_tokens + POSITION_OFFSET,
-                type_vocab_size=1,
-                layer_norm_eps=1e-5,
-            ),
-            add_pooling_layer=False,
-        )
+        self.roberta = roberta(config)
         self.projection = nn.Linear(config.hidden_size, EMBEDDING_SIZE)
 
     def forward(
