@@ -375,3 +375,95 @@ def test_files_whose_quantisations_do_not_fit_are_refused(tmp_path):
         Quantized(case.rng, (1, 4, 4, 3)),
     )
     refused(path, case, "resize2d", "scales and zero points")
+
+
+# ---- What a file may hold that a converter does not write ----
+
+
+def test_one_weight_is_packed_for_each_grouping(tmp_path):
+    case = Case(20)
+    w, q, scale = weight(case, (8, 3, 3, 4), 8)
+    outputs = {}
+    for groups in (1, 2):
+        x = Quantized(case.rng, (1, 5, 6, 4 * groups))
+        y = convolve(x.q.astype(np.float64) - x.zero_point, q, (1, 1), (1, 1, 1, 1), groups) * scale
+        text = ",".join(map(str, y.shape))
+        value = case.program.op("conv2d", [case.i8(x), w], f"y{groups}", text, f"pad=1,1,1,1 groups={groups}")
+        case.program.port("outputs", f"y{groups}", value, text)
+        outputs[f"y{groups}"] = y
+    model = keypilot.Model.load(write_model(tmp_path / "m.gguf", {"p": case.program}, precision="int8"))
+    for name, array in model.run("p", **case.feeds).items():
+        np.testing.assert_allclose(array, outputs[name], rtol=1e-4, atol=1e-3)
+
+
+def test_one_weight_in_four_bits_is_packed_for_each_shape(tmp_path):
+    rng = np.random.default_rng(21)
+    nibbles = rng.integers(-7, 8, (6, 162)).astype(np.int8)
+    multipliers, scale = rng.integers(1, 19, (6, 6)).astype(np.int8), rng.uniform(0.01, 0.02, 6).astype(np.float32)
+    unpacked = (nibbles * multipliers.repeat(32, axis=1)[:, :162].astype(np.int64)) * scale[:, None].astype(np.float64)
+    programs, feeds, wanted = {}, {}, {}
+    for name, kernel, channels in (("a", 1, 162), ("b", 3, 18)):
+        case = Case(22)
+        x = Quantized(case.rng, (1, 4, 4, channels))
+        w = case.program.int4_weight("w", nibbles, multipliers, scale)
+        case.program.values[w] = ("w", "i8", f"6,{kernel},{kernel},{channels}", "")
+        y = convolve(
+            x.q.astype(np.float64) - x.zero_point, unpacked.reshape(6, kernel, kernel, channels), (1, 1), (0,) * 4, 1
+        )
+        case.finish("conv2d", [case.i8(x), w], y.shape, "", None)
+        for key in ("x1.scale", "x1.zero_point"):
+            case.program.weights[f"{name}.{key}"] = case.program.weights.pop(key)
+        case.program.values = [(*value[:3], f"{name}.{value[3]}" if value[3] else "") for value in case.program.values]
+        programs[name], feeds[name], wanted[name] = case.program, case.feeds, y
+    model = keypilot.Model.load(write_model(tmp_path / "m.gguf", programs, precision="int8"))
+    for name in programs:
+        np.testing.assert_allclose(model.run(name, **feeds[name])["y"], wanted[name], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("linear", 1), ("conv2d", 1), ("conv2d", 2)])
+def test_float_weights_that_are_computed_are_multiplied_too(tmp_path, kind, groups):
+    case = Case(23)
+    if kind == "linear":
+        x, w = case.rng.standard_normal((5, 7)), case.rng.standard_normal((9, 7))
+        y, attributes = x @ w.T, ""
+    else:
+        x, w = case.rng.standard_normal((1, 5, 5, 4)), case.rng.standard_normal((6, 3, 3, 4 // groups))
+        y, attributes = convolve(x, w, (1, 1), (0, 0, 0, 0), groups), f"groups={groups}"
+    case.finish(kind, [case.f32(x), case.f32(w)], y.shape, attributes, None)
+    check(case, tmp_path, y, None, tolerance=1e-5)
+
+
+def test_int8_operands_that_cannot_be_prepared_are_refused(tmp_path):
+    path = tmp_path / "m.gguf"
+    rng = np.random.default_rng(24)
+    ones, bytes_ = np.ones(4, np.float32), rng.integers(-127, 128, (4, 4)).astype(np.int8)
+
+    case = Case(24)
+    bias = case.f32(np.ones(4))
+    w = case.program.int8_weight("w", bytes_, ones)
+    case.finish("linear", [case.f32(np.zeros((2, 4))), w, bias], (2, 4), "", None)
+    refused(path, case, "linear", "bias", "from the file")
+
+    case = Case(25)
+    w, x = (case.program.int8_weight(name, bytes_, ones) for name in "wx")
+    case.finish("linear", [x, w], (4, 4), "", None)
+    refused(path, case, "linear", "x", "quantised")
+
+    case = Case(26)
+    w, residual = (case.program.int8_weight(name, bytes_, ones) for name in "wr")
+    case.finish("linear", [case.f32(np.zeros((4, 4))), w, -1, residual], (4, 4), "", None)
+    refused(path, case, "linear", "residual", "quantised")
+
+    case = Case(27)
+    x = Quantized(case.rng, (2, 4))
+    condition = case.program.op(
+        "compare", [case.f32(np.zeros((2, 4))), case.f32(np.zeros((2, 4)))], "c", "2,4", "fn=eq", "bool"
+    )
+    case.finish("select", [condition, case.i8(x), case.i8(x)], (2, 4), "", x)
+    refused(path, case, "select", "i8")
+
+    case = Case(28)
+    x = case.program.input("x", "N,4096,4096,1")
+    q = case.program.op("quantize", [x], "q", "N,4096,4096,1", quantization=case.program.quantization("q", np.ones(1), np.zeros(1)))
+    case.finish("pool2d", [q], ("N", 1, 1, 1), "fn=average kernel=4096,4096 stride=1,1", None)
+    refused(path, case, "pool2d", "16777216")

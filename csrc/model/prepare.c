@@ -3,10 +3,12 @@
 #include "model/infer.h"
 #include "ops/quantized.h"
 
-/* A weight as an operator packed it. */
+/* A weight as an operator packed it: what that depends on, and the result. */
 typedef struct packing {
   const kp_gguf_tensor *weight;
   const kp_op *op;
+  kp_shape shape;   /* that the weight has: nibbles may have several */
+  int64_t channels; /* of the operator's input 0, which with the weight's shape give its groups */
   void *packed;
 } packing;
 
@@ -58,9 +60,13 @@ static kp_status unpack(preparation *p, const kp_value *value, int8_t **data) {
 
 /* ---- Packing ---- */
 
-static packing *find_packing(const preparation *p, const kp_gguf_tensor *weight, const kp_op *op) {
+static packing *find_packing(const preparation *p, const packing *wanted) {
   for (size_t i = 0; i < p->packing_count; i++) {
-    if (p->packings[i].weight == weight && p->packings[i].op == op) return &p->packings[i];
+    packing *known = &p->packings[i];
+    if (known->weight == wanted->weight && known->op == wanted->op && known->channels == wanted->channels &&
+        kp_shape_equal(&known->shape, &wanted->shape)) {
+      return known;
+    }
   }
   return NULL;
 }
@@ -73,17 +79,21 @@ static kp_status pack(preparation *p, const kp_program *program, kp_node *node, 
   if (bytes == 0) return KP_OK;
   const kp_value *value = &program->values[node->inputs[WEIGHT]];
   if (value->weight == NULL) return KP_OK;
-  packing *known = find_packing(p, value->weight, op);
+  packing wanted = {.weight = value->weight,
+                    .op = op,
+                    .shape = call->inputs[WEIGHT].shape,
+                    .channels = (int64_t)kp_last_dim(&call->inputs[0])};
+  packing *known = find_packing(p, &wanted);
   if (known == NULL) {
     int8_t *unpacked = NULL;
     if (value->multiplier != NULL) {
       KP_TRY(unpack(p, value, &unpacked));
       call->inputs[WEIGHT].data = unpacked;
     }
-    known = &p->packings[p->packing_count];
-    *known = (packing){.weight = value->weight, .op = op, .packed = allocate(p, bytes)};
-    if (known->packed == NULL) return KP_ERROR_MEMORY;
-    p->packing_count++;
+    wanted.packed = allocate(p, bytes);
+    if (wanted.packed == NULL) return KP_ERROR_MEMORY;
+    known = &p->packings[p->packing_count++];
+    *known = wanted;
     op->pack(call, known->packed);
     kp_arena_release(&p->temporary);
   }

@@ -131,6 +131,9 @@ typedef struct conv2d_run {
   kp_gemm_weight weights;            /* of group 0; prepared where there is one group */
 } conv2d_run;
 
+/* Rows that are multiplied with all of the weight: a group's part of it is too small to be transposed for its own. */
+static size_t rows_of_a_weight(const kp_conv2d *conv) { return conv->groups == 1 ? conv->pixels : 0; }
+
 static conv2d_run plan_conv(const kp_op_call *call) {
   conv2d_run run = {.conv = kp_conv2d_describe(call)};
   const kp_conv2d *conv = &run.conv;
@@ -141,8 +144,8 @@ static conv2d_run plan_conv(const kp_op_call *call) {
     run.thread_bytes = kp_round_up(DEPTHWISE_PIXELS * conv->taps * sizeof(float *), 64);
   } else {
     run.block_pixels = kp_block_rows(conv->pixels, run.k + (size_t)conv->out_channels, call->threads);
-    if (conv->groups == 1)
-      run.shared_bytes = kp_scratch_bytes(kp_gemm_prepare_scratch(call, conv->pixels, conv->group_outputs, run.k));
+    run.shared_bytes =
+        kp_scratch_bytes(kp_gemm_prepare_scratch(call, rows_of_a_weight(conv), (size_t)conv->out_channels, run.k));
     if (!conv->pointwise) run.thread_bytes = kp_scratch_bytes(run.block_pixels * run.k);
   }
   return run;
@@ -291,8 +294,7 @@ static void block_task(void *context, size_t task, int thread) {
 static void run_blocks(conv2d_run *run) {
   const kp_conv2d *conv = &run->conv;
   const kp_op_call *call = conv->call;
-  float *scratch = conv->groups == 1 ? call->scratch : NULL;
-  run->weights = kp_gemm_prepare(call, conv->pixels, (size_t)conv->out_channels, run->k, scratch);
+  run->weights = kp_gemm_prepare(call, rows_of_a_weight(conv), (size_t)conv->out_channels, run->k, call->scratch);
   kp_pool_run(call->pool, kp_divide_up(conv->pixels, run->block_pixels), block_task, run);
 }
 

@@ -6,10 +6,20 @@
 
 /* ---- Checks ---- */
 
+static bool has_i8_residual(const kp_op_call *call) {
+  return call->input_count > 3 && call->present[3] && call->inputs[3].dtype == KP_I8;
+}
+
 kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_t depth, int64_t out, kp_error *error) {
   const kp_view *weight = &call->inputs[1];
   KP_TRY(kp_check_dtype(op, "weight", weight, KP_I8, error));
-  if (!weight->is_weight) return kp_fail(error, KP_ERROR_MODEL, "%s: expected an i8 weight from the file", op);
+  bool has_bias = call->input_count > 2 && call->present[2];
+  if (!weight->is_weight || (has_bias && !call->inputs[2].is_weight)) {
+    return kp_fail(error, KP_ERROR_MODEL, "%s: in int8 expected weight and bias from the file, got a computed %s", op,
+                   weight->is_weight ? "bias" : "weight");
+  }
+  if (call->inputs[0].dtype == KP_I8) KP_TRY(kp_check_quantized(op, "x", &call->inputs[0], error));
+  if (has_i8_residual(call)) KP_TRY(kp_check_quantized(op, "residual", &call->inputs[3], error));
   if (depth > KP_MAX_I8_DEPTH) {
     return kp_fail(error, KP_ERROR_MODEL, "%s: an output sums %lld products; in int8 at most %d", op, (long long)depth,
                    KP_MAX_I8_DEPTH);
@@ -21,10 +31,6 @@ kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_
 /* ---- Constants ---- */
 
 static size_t header_bytes(void) { return kp_round_up(sizeof(kp_i8_constants), 64); }
-
-static bool has_i8_residual(const kp_op_call *call) {
-  return call->input_count > 3 && call->present[3] && call->inputs[3].dtype == KP_I8;
-}
 
 static size_t padded_bytes(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD) * sizeof(float); }
 

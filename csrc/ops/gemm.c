@@ -62,19 +62,22 @@ void kp_gemm_f32(const kp_op_call *call, bool b_transposed, size_t m, size_t n, 
   }
 }
 
-static bool transposing_pays(const kp_op_call *call, size_t m, size_t k) {
-  return !call->exact && m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && call->blas->small_kernels;
+/* In an int8 model there is no choice: gemm_f32 takes (k, n). What was no weight when the model was opened has not been
+ * packed so. */
+static bool transposes(const kp_op_call *call, size_t m, size_t k) {
+  if (call->exact) return call->packed == NULL;
+  return m >= TRANSPOSE_ROWS && k < TRANSPOSED_DEPTH && call->blas->small_kernels;
 }
 
 size_t kp_gemm_prepare_scratch(const kp_op_call *call, size_t m, size_t n, size_t k) {
-  return transposing_pays(call, m, k) ? n * k : 0;
+  return transposes(call, m, k) ? n * k : 0;
 }
 
 kp_gemm_weight kp_gemm_prepare(const kp_op_call *call, size_t m, size_t n, size_t k, float *scratch) {
   const float *w = call->inputs[1].data;
-  if (call->exact) return (kp_gemm_weight){.data = call->packed, .stride = n, .transposed = false};
-  if (scratch == NULL || !transposing_pays(call, m, k)) {
-    return (kp_gemm_weight){.data = w, .stride = k, .transposed = true};
+  if (!transposes(call, m, k)) {
+    return call->exact ? (kp_gemm_weight){.data = call->packed, .stride = n, .transposed = false}
+                       : (kp_gemm_weight){.data = w, .stride = k, .transposed = true};
   }
   call->kernels->transpose_32((uint32_t *)scratch, n, (const uint32_t *)w, k, n, k);
   return (kp_gemm_weight){.data = scratch, .stride = n, .transposed = false};

@@ -20,7 +20,7 @@ typedef struct kp_gemm_weight {
 
 /* Floats of scratch that kp_gemm_prepare needs for m rows in all. */
 size_t kp_gemm_prepare_scratch(const kp_op_call *call, size_t m, size_t n, size_t k);
-/* For the weight that is input 1. scratch may be NULL: not to be transposed. */
+/* For input 1. */
 kp_gemm_weight kp_gemm_prepare(const kp_op_call *call, size_t m, size_t n, size_t k, float *scratch);
 
 /* kp_op's pack_bytes and pack for that weight: its transpose, in an int8 model. */

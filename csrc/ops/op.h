@@ -91,8 +91,8 @@ typedef struct kp_op {
   /* Checks inputs and attributes in full, so that `run` need not, and fills in call->output.dtype and .shape. */
   kp_status (*infer)(kp_op_call *call, kp_error *error);
   /* Once, when the model is opened, for the kernels in use; shapes that hold N or T are those at some N and T. */
-  /* Bytes for input 1, a weight, in the kernels' layout (NULL: none); the same for every call with that weight, which share
-   * them. A weight in four bits comes unpacked. */
+  /* Bytes for input 1 in the kernels' layout, where it is a weight (NULL: none). Calls share them whose weight is the
+   * same, in the same shape, and whose input 0 has as many channels. A weight in four bits comes unpacked. */
   size_t (*pack_bytes)(const kp_op_call *call);
   void (*pack)(const kp_op_call *call, void *packed);
   /* Bytes for what else follows from weights and quantisations (NULL: none). `packed` is there. */

@@ -3,6 +3,7 @@
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *condition = &call->inputs[0], *a = &call->inputs[1], *b = &call->inputs[2];
   KP_TRY(kp_check_dtype("select", "condition", condition, KP_BOOL, error));
+  if (a->dtype == KP_I8) return kp_fail(error, KP_ERROR_MODEL, "select: expected a of dtype f32, i32 or bool, got i8");
   KP_TRY(kp_check_dtype("select", "b", b, a->dtype, error));
   KP_TRY(kp_check_elements("select", "condition", &condition->shape, error));
   KP_TRY(kp_check_elements("select", "a", &a->shape, error));
