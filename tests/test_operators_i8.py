@@ -464,6 +464,8 @@ def test_int8_operands_that_cannot_be_prepared_are_refused(tmp_path):
 
     case = Case(28)
     x = case.program.input("x", "N,4096,4096,1")
-    q = case.program.op("quantize", [x], "q", "N,4096,4096,1", quantization=case.program.quantization("q", np.ones(1), np.zeros(1)))
+    q = case.program.op(
+        "quantize", [x], "q", "N,4096,4096,1", quantization=case.program.quantization("q", np.ones(1), np.zeros(1))
+    )
     case.finish("pool2d", [q], ("N", 1, 1, 1), "fn=average kernel=4096,4096 stride=1,1", None)
     refused(path, case, "pool2d", "16777216")
