@@ -210,7 +210,7 @@ static int64_t channels_of(const kp_value *value) { return value->shape[value->r
 static int64_t columns_of(const kp_value *value) {
   int64_t columns = 1;
   for (int32_t i = 1; i < value->rank; i++) {
-    if (__builtin_mul_overflow(columns, value->shape[i].value, &columns)) return 0;
+    if (__builtin_mul_overflow(columns, value->shape[i].value, &columns) || columns > INT32_MAX) return 0;
   }
   return columns;
 }
