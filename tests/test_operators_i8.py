@@ -454,6 +454,12 @@ def test_int8_operands_that_cannot_be_prepared_are_refused(tmp_path):
     case.finish("linear", [case.f32(np.zeros((4, 4))), w, -1, residual], (4, 4), "", None)
     refused(path, case, "linear", "residual", "quantised")
 
+    case = Case(29)
+    w = case.program.int4_weight("w", np.zeros((4, 8)), np.ones((4, 1)), np.ones(4))
+    case.program.values[w] = ("w", "i8", "4N,8", "")
+    case.finish("linear", [case.f32(np.zeros((2, 8))), w], (2, "4N"), "", None)
+    refused(path, case, "'w'", "dense i8 weight for four bits")
+
     case = Case(27)
     x = Quantized(case.rng, (2, 4))
     condition = case.program.op(

@@ -206,9 +206,15 @@ static kp_status parse_values(parser *p) {
 /* A dense i8 weight or table has its output channels first, a depthwise weight (kh, kw, channels) last. */
 static int64_t channels_of(const kp_value *value) { return value->shape[value->rank == 3 ? value->rank - 1 : 0].value; }
 
+static bool has_symbols(const kp_value *value) {
+  bool found = false;
+  for (int32_t i = 0; i < value->rank; i++) found = found || value->shape[i].n != 0 || value->shape[i].t != 0;
+  return found;
+}
+
 /* Elements of a row of a weight in four bits; 0 where there is none. */
 static int64_t columns_of(const kp_value *value) {
-  int64_t columns = 1;
+  int64_t columns = has_symbols(value) ? 0 : 1;
   for (int32_t i = 1; i < value->rank; i++) {
     if (__builtin_mul_overflow(columns, value->shape[i].value, &columns) || columns > INT32_MAX) return 0;
   }
@@ -267,10 +273,8 @@ static kp_status find_four_bits(const parser *p, kp_value *value) {
 }
 
 static bool weight_matches(const kp_value *value, const kp_gguf_tensor *tensor) {
-  bool same = value->dtype == tensor->dtype && value->rank == tensor->rank;
-  for (int32_t i = 0; i < value->rank && same; i++) {
-    same = value->shape[i].value == tensor->shape[i] && value->shape[i].n == 0 && value->shape[i].t == 0;
-  }
+  bool same = value->dtype == tensor->dtype && value->rank == tensor->rank && !has_symbols(value);
+  for (int32_t i = 0; i < value->rank && same; i++) same = value->shape[i].value == tensor->shape[i];
   return same;
 }
 
