@@ -38,6 +38,7 @@ class Screen:
     masks : bool (4, side / 4, side / 4), a cell where at least half of it belongs to the region.
     present : bool (4,), whether the screen shows the region.
     boxes : float32 (4, 4), x0, y0, x1, y1 in pixels of `pixels`; zeros where the region is absent.
+    content : x0, y0, x1, y1 of the picture inside of the letterbox's margins.
     layout : one of `keypilot.training.screens.LAYOUTS`.
     app : which kind of screen it is.
     caption : a sentence on what the screen shows.
@@ -48,6 +49,7 @@ class Screen:
     masks: npt.NDArray[np.bool_]
     present: npt.NDArray[np.bool_]
     boxes: npt.NDArray[np.float32]
+    content: tuple[int, int, int, int]
     layout: str
     app: str
     caption: str
@@ -369,7 +371,8 @@ def _result(
     texts = {
         name: text for name, text in p.texts.items() if text and (name == "screen" or present[REGIONS.index(name)])
     }
-    return Screen(np.asarray(square), masks, present, boxes, layout, app, caption, texts)
+    content = left, top, left + inner[0], top + inner[1]
+    return Screen(np.asarray(square), masks, present, boxes, content, layout, app, caption, texts)
 
 
 def _color_name(color: Color) -> str:
