@@ -56,7 +56,8 @@ def _make(preset: str, precision: str, path: Path) -> None:
 
     with torch_extra(f"making the model '{preset}', which is done once and then cached,"):
         from keypilot.convert.encoder import compile_encoder
-        from keypilot.reference.presets import PRESETS, build
+        from keypilot.reference.config import PRESETS
+        from keypilot.reference.presets import build
     if preset not in PRESETS:
         raise ArgumentError(f"model: no file and no preset is named {preset!r}; presets are {', '.join(PRESETS)}")
 

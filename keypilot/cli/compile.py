@@ -51,7 +51,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     with torch_extra("keypilot compile"):
         from keypilot.convert.encoder import compile_encoder
-        from keypilot.reference.presets import PRESETS, build
+        from keypilot.reference.config import PRESETS
+        from keypilot.reference.presets import build
     if args.preset not in PRESETS:
         raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {args.preset!r}")
     if not args.out.parent.is_dir():

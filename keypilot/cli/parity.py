@@ -106,7 +106,8 @@ def _models(args: argparse.Namespace) -> tuple[KeyPilotEncoder, Model, Model | N
     """The reference, the model, and the float32 model beside an int8 one."""
     from keypilot.convert.encoder import compile_encoder
     from keypilot.model import Model
-    from keypilot.reference.presets import PRESETS, build
+    from keypilot.reference.config import PRESETS
+    from keypilot.reference.presets import build
 
     def of_preset(preset: str, precision: str) -> Model:
         if args.seed == 0:
