@@ -86,7 +86,7 @@ class EncoderConfig:
     vocab_size : rows of the text encoder's table; None: its own number.
     max_tokens : length of a text after truncation, special tokens included.
     user_count : users that the table has a vector for.
-    int8_bytes : the largest that the int8 file may be: weights are stored in four bits until it is; None: no limit.
+    int8_bytes : the largest that the int8 file may be: weights are stored in four bits until it is; 0: no limit.
     """
 
     name: str = "keypilot-base"
@@ -113,7 +113,7 @@ class EncoderConfig:
     vocab_size: int | None = None
     max_tokens: int = 64
     user_count: int = 1000
-    int8_bytes: int | None = None
+    int8_bytes: int = 0
 
     def __post_init__(self) -> None:
         for field, allowed in COMPONENTS.items():
@@ -188,10 +188,10 @@ PRESETS: dict[str, EncoderConfig] = {
             regions="fixed_grid",
             text="bert_tiny",
             fusion="cross_attention",
-            int8_bytes=None,
+            int8_bytes=0,
         ),
-        dataclasses.replace(_BASE, name="keypilot-mobileclip", global_image="mobileclip_s0", int8_bytes=None),
-        dataclasses.replace(_BASE, name="keypilot-sam", regions="mobile_sam", int8_bytes=None),
+        dataclasses.replace(_BASE, name="keypilot-mobileclip", global_image="mobileclip_s0", int8_bytes=0),
+        dataclasses.replace(_BASE, name="keypilot-sam", regions="mobile_sam", int8_bytes=0),
     )
 }
 
@@ -234,4 +234,4 @@ def _changed(config: EncoderConfig, name: str, changes: list[str]) -> EncoderCon
         else:
             raise ValueError(f"{field}: expected a number, got {value!r}")
     picture = _PICTURES.get(fields.get("backbone", ""), {})
-    return dataclasses.replace(config, **{"int8_bytes": None, **picture, **fields, "name": name})
+    return dataclasses.replace(config, **{"int8_bytes": 0, **picture, **fields, "name": name})

@@ -9,25 +9,23 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from keypilot.reference.config import PRESETS, EncoderConfig
+from keypilot.reference.config import EncoderConfig, resolve_config
 from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.roi import SamLite
 from keypilot.reference.text import text_inputs
 
 
 def build(name: str, *, seed: int = 0) -> KeyPilotEncoder:
-    """The preset with seeded, untrained weights, in eval mode.
+    """The encoder of a preset, or of what else `resolve_config` takes, with seeded, untrained weights, in eval mode.
 
     BatchNorm's running statistics are those of drawn screens, so that activations have the scales of a trained
-    network's, and the mask logits are shifted so that each region covers about a third of such a screen.
+    network's, and SamLite's mask logits are shifted so that each region covers about a third of such a screen.
 
     Raises
     ------
-    ValueError : no preset has that name; the message lists those there are.
+    ArgumentError : as `resolve_config`.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-    return build_config(PRESETS[name], seed=seed)
+    return build_config(resolve_config(name), seed=seed)
 
 
 def build_config(config: EncoderConfig, *, seed: int = 0) -> KeyPilotEncoder:
