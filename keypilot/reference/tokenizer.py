@@ -60,8 +60,8 @@ def tokenizer_metadata(path: Path | str) -> dict[str, Any]:
             are left out: the model file's `keypilot.tokenizer.max_tokens` truncates.
 
     Returns:
-        Strings, booleans, integers, and filled lists of strings or integers, by key; all of the tokenizer's keys but
-        `keypilot.tokenizer.max_tokens` and `.position_offset`, which are the text encoder's.
+        Strings, booleans, integers, and lists of strings or integers, by key, without empty ones; all of the
+        tokenizer's keys but `keypilot.tokenizer.max_tokens` and `.position_offset`, which are the text encoder's.
 
     Raises:
         UnsupportedError: the file is not a tokenizer.json, or has a part that the C core does not run.
@@ -112,7 +112,7 @@ def tokenizer_metadata(path: Path | str) -> dict[str, Any]:
         found = next((ids[token] for token in tokens if token in ids), None)
         if found is not None:
             keys[f"tokenizer.ggml.{role}_token_id"] = found
-    return {key: value for key, value in keys.items() if value != []}
+    return {key: value for key, value in keys.items() if value not in ([], "")}
 
 
 def _token_of(ids: Sequence[int], keys: Mapping[str, Any]) -> str | None:
