@@ -79,6 +79,31 @@ class Session:
     def start_digest(self) -> None: ...
     def take_digest(self) -> bytes: ...
 
+@final
+class Tokenizer:
+    def __new__(
+        cls,
+        *,
+        model: str,
+        pre: str,
+        normalizer: str,
+        tokens: list[str],
+        merges: list[str],
+        added_tokens: list[int],
+        added_flags: list[str],
+        prefix: list[int],
+        suffix: list[int],
+        add_space_prefix: bool,
+        word_suffix: str,
+        continuation: str,
+        unknown_id: int,
+        max_word_characters: int,
+        max_tokens: int,
+    ) -> Tokenizer: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def encode(self, text: str | bytes, /) -> npt.NDArray[np.int32]: ...
+
 # For tests, and tools that need no model.
 
 def letterbox(

@@ -95,8 +95,10 @@ class Encoder:
 
         Parameters
         ----------
-        model : the path of a model file, or the name of a preset, whose file is made once, with seeded weights, and
-            cached; None: the preset ``keypilot-base``. Making the file takes the extra ``torch``.
+        model : the path of a model file, or a configuration, whose file is made once, with seeded weights, and
+            cached: a preset's name, one with changes, as ``keypilot-base:text=bert_tiny``, or the path of a JSON file
+            of fields of `EncoderConfig`; None: the preset ``keypilot-base``. Making the file takes the extra
+            ``torch``.
         precision : ``"int8"`` or ``"fp32"``; None: a file's own, and a preset in int8.
         threads : threads of one run; None: ``KEYPILOT_THREADS``, else the processors at hand, at most 4.
 
@@ -205,13 +207,18 @@ class Encoder:
 
 
 def model_path(model: str | os.PathLike[str] | None, precision: str | None = None) -> Path:
-    """The file that a path, or a preset's name, or None means; a preset's in that precision, None being int8."""
+    """The file that a path, or a configuration, or None means; a configuration's in that precision, None being int8.
+
+    A configuration is a preset's name, one with changes, or the path of a JSON file: see
+    `keypilot.reference.config.resolve_config`.
+    """
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if model is None:
         return preset_model(DEFAULT_PRESET, precision or "int8")
     path = Path(model)
-    if isinstance(model, str) and path.name == model and not path.suffix and not path.exists():
+    named = path.name == model and not path.suffix and not path.exists()
+    if isinstance(model, str) and (named or path.suffix == ".json"):
         return preset_model(model, precision or "int8")
     return path
 
