@@ -23,12 +23,12 @@ import torch
 from torch import nn
 
 from keypilot.picture import load_rgb
-from keypilot.reference.config import EncoderConfig, TextConfig
+from keypilot.reference.config import PRESETS, EncoderConfig
 from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.image import letterbox, normalize
 from keypilot.reference.pipeline import Pipeline
-from keypilot.reference.presets import PRESETS, build, drawn_screens
-from keypilot.reference.text import POSITION_OFFSET, roberta
+from keypilot.reference.presets import build, drawn_screens
+from keypilot.reference.text_bert import BPE_ENTRIES, ROBERTA_OFFSET, roberta
 from keypilot.reference.timm_shim import import_timm
 
 Array = npt.NDArray[Any]
@@ -215,11 +215,11 @@ def _reference(spec: Spec, module: nn.Module, batch: Inputs) -> list[Array]:
 class TextLayers(nn.Module):
     """RoBERTa's embeddings and layers on full sequences: input_ids (N, T) -> hidden states (N, T, hidden)."""
 
-    def __init__(self, config: TextConfig, tokens: int) -> None:
+    def __init__(self, tokens: int) -> None:
         super().__init__()
-        self.roberta = roberta(config)
+        self.roberta = roberta()
         self.positions: torch.Tensor
-        self.register_buffer("positions", torch.arange(POSITION_OFFSET, POSITION_OFFSET + tokens).unsqueeze(0))
+        self.register_buffer("positions", torch.arange(ROBERTA_OFFSET, ROBERTA_OFFSET + tokens).unsqueeze(0))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         embedded = self.roberta.embeddings(
@@ -334,7 +334,7 @@ def _crops(side: int, screens: Screens) -> tuple[list[Inputs], list[Inputs]]:
 
 def _token_ids(batch: int, tokens: int) -> tuple[list[Inputs], list[Inputs]]:
     rng = np.random.default_rng(SEED)
-    batches = [{"input_ids": rng.integers(5, TextConfig().vocab_size, (batch, tokens))} for _ in range(20)]
+    batches = [{"input_ids": rng.integers(5, BPE_ENTRIES, (batch, tokens))} for _ in range(20)]
     return batches[1::2], batches[::2]
 
 
@@ -366,7 +366,7 @@ def _program_texts() -> tuple[list[Inputs], list[Inputs]]:
     typed = Tokenizer.from_file(str(DEFAULT_TOKENIZER)).encode(TEXTS[0]).ids
     calibration, test = _token_ids(1, len(typed))
     test[0]["input_ids"] = np.array([typed])
-    positions = np.arange(POSITION_OFFSET, POSITION_OFFSET + len(typed))[np.newaxis]
+    positions = np.arange(ROBERTA_OFFSET, ROBERTA_OFFSET + len(typed))[np.newaxis]
 
     def complete(batches: list[Inputs]) -> list[Inputs]:
         return [
@@ -398,7 +398,7 @@ def _timm_spec(title: str, model: str, samples: Callable[[Screens], tuple[list[I
 
 def _text_spec(batch: int, tokens: int) -> Spec:
     def structure() -> nn.Module:
-        return TextLayers(TextConfig(), tokens)
+        return TextLayers(tokens)
 
     return Spec(
         f"RoBERTa 2 x 312, {batch} x {tokens} tokens",

@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
   kp_status status = kp_model_open(argv[1], NULL, &model, &error);
   if (status == KP_OK) status = kp_session_create(model, 1, &session, &error);
   if (status == KP_OK && digest != NULL) status = kp_session_write_digest(session, write_to_file, digest, &error);
-  if (status == KP_OK) status = kp_encode(session, &image, text, strlen(text), 0, &encoding, NULL, NULL, &error);
+  if (status == KP_OK) status = kp_encode(session, &image, text, strlen(text), NULL, &encoding, NULL, NULL, &error);
 
   if (status == KP_OK) {
     print(&encoding);

@@ -25,6 +25,7 @@ from keypilot.errors import (
 )
 from keypilot.model import Model
 from keypilot.settings import cpu_info
+from keypilot.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from keypilot.compare import parity
@@ -43,6 +44,7 @@ __all__ = [
     "Model",
     "ModelFileError",
     "ShapeError",
+    "Tokenizer",
     "UnsupportedError",
     "UnsupportedOpError",
     "VersionError",

@@ -25,6 +25,7 @@ class OpSchema(TypedDict):
 class EncoderInfo(TypedDict):
     image_side: int
     crop_side: int
+    regions_side: int
     mask_shape: tuple[int, int]
     max_tokens: int
     user_count: int
@@ -67,11 +68,41 @@ class Session:
         self, program: int, inputs: dict[str, npt.ArrayLike], taps: Sequence[bytes] | None = None, /
     ) -> tuple[dict[str, _Array], list[tuple[int, int, _Array]]]: ...
     def encode(
-        self, image: npt.ArrayLike, text: bytes, user: int, taps: Sequence[bytes] | None = None, /
+        self,
+        image: npt.ArrayLike,
+        text: bytes,
+        user: int | npt.NDArray[np.float32] | None,
+        taps: Sequence[bytes] | None = None,
+        /,
     ) -> tuple[dict[str, Any], list[tuple[int, int, _Array]]]: ...
     def cost(self, program: int, n: int, t: int, /) -> tuple[int, int, tuple[tuple[str, str, int, int], ...]]: ...
     def start_digest(self) -> None: ...
     def take_digest(self) -> bytes: ...
+
+@final
+class Tokenizer:
+    def __new__(
+        cls,
+        *,
+        model: str,
+        pre: str,
+        normalizer: str,
+        tokens: list[str],
+        merges: list[str],
+        added_tokens: list[int],
+        added_flags: list[str],
+        prefix: list[int],
+        suffix: list[int],
+        add_space_prefix: bool,
+        word_suffix: str,
+        continuation: str,
+        unknown_id: int,
+        max_word_characters: int,
+        max_tokens: int,
+    ) -> Tokenizer: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def encode(self, text: str | bytes, /) -> npt.NDArray[np.int32]: ...
 
 # For tests, and tools that need no model.
 
@@ -87,6 +118,15 @@ def letterbox(
 def regions(
     masks: npt.ArrayLike, image_side: int, width: int, height: int, /
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.bool_]]: ...
+def detection_masks(
+    detections: tuple[_Array, _Array, _Array, _Array],
+    limits: tuple[float, float, int],
+    grid: npt.ArrayLike,
+    image_side: int,
+    width: int,
+    height: int,
+    /,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]: ...
 def grid_region(
     cell: tuple[int, int, int, int], side: int, image_side: int, width: int, height: int, /
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]: ...

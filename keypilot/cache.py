@@ -1,4 +1,4 @@
-"""Model files of presets, each made once and kept in the user's cache."""
+"""Model files of presets and other configurations, each made once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from keypilot import _core
-from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
 
 #: What `Encoder.load()` gives.
@@ -26,39 +25,55 @@ def cache_dir() -> Path:
     return Path(base) / "keypilot" if base else Path.home() / ".cache" / "keypilot"
 
 
-def preset_path(preset: str, precision: str = "fp32") -> Path:
-    """Where the model file of `preset` is, or will be; its name changes with the code that makes it."""
-    return cache_dir() / f"{preset}-{precision}-{_core.version()}-{_recipe_hash()}.gguf"
-
-
-def preset_model(preset: str = DEFAULT_PRESET, precision: str = "fp32") -> Path:
-    """The model file of a preset with seeded weights, in ``"fp32"`` or ``"int8"``.
-
-    Makes it where the cache has none, which takes PyTorch and some seconds, for int8 up to some minutes.
+def preset_path(config: str, precision: str = "fp32") -> Path:
+    """Where the model file of `config` is, or will be; its name changes with the code that makes it.
 
     Raises
     ------
-    ArgumentError : no preset has that name, or there is no such precision.
-    MissingDependencyError : the file has to be made, and PyTorch is not installed.
-    OSError : the cache cannot be written.
+    ArgumentError, OSError : as `keypilot.reference.config.resolve_config`.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", preset):
-        raise ArgumentError(f"model: expected the path of a file or the name of a preset, got {preset!r}")
-    path = preset_path(preset, precision)
+    from keypilot.reference.config import PRESETS, resolve_config
+
+    resolved = resolve_config(config)
+    label = config if config in PRESETS else _label(Path(config).name, resolved.to_json())
+    return cache_dir() / f"{label}-{precision}-{_core.version()}-{_recipe_hash()}.gguf"
+
+
+def preset_model(config: str = DEFAULT_PRESET, precision: str = "fp32") -> Path:
+    """The model file of a configuration with seeded weights, in ``"fp32"`` or ``"int8"``.
+
+    Makes it where the cache has none, which takes PyTorch and some seconds, for int8 up to some minutes.
+
+    Parameters
+    ----------
+    config : a preset's name, or what else `keypilot.reference.config.resolve_config` takes.
+
+    Raises
+    ------
+    ArgumentError : no preset has that name, or a change of it is not one; or there is no such precision.
+    MissingDependencyError : the file has to be made, and PyTorch is not installed.
+    OSError : the file of a configuration cannot be read, or the cache not written.
+    """
+    path = preset_path(config, precision)
     if not path.exists():
-        _make(preset, precision, path)
+        _make(config, precision, path)
     return path
 
 
-def _make(preset: str, precision: str, path: Path) -> None:
+def _label(text: str, content: str) -> str:
+    """A file name for `content`, with what can be read of `text`."""
+    import hashlib
+
+    return f"{re.sub(r'[^a-z0-9_]+', '-', text.lower())[:80]}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _make(config: str, precision: str, path: Path) -> None:
     """Writes beside `path` and renames, so that another process sees the whole file or none."""
     import tempfile  # as hashlib below: loading a file by its path needs neither
 
-    with torch_extra(f"making the model '{preset}', which is done once and then cached,"):
+    with torch_extra(f"making the model '{config}', which is done once and then cached,"):
         from keypilot.convert.encoder import compile_encoder
-        from keypilot.reference.presets import PRESETS, build
-    if preset not in PRESETS:
-        raise ArgumentError(f"model: no file and no preset is named {preset!r}; presets are {', '.join(PRESETS)}")
+        from keypilot.reference.presets import build
 
     from tqdm import tqdm
 
@@ -66,10 +81,10 @@ def _make(preset: str, precision: str, path: Path) -> None:
     handle, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:
-        with tqdm(total=2, desc=f"{preset}: building, once", file=sys.stderr, leave=False) as progress:
-            encoder = build(preset)
+        with tqdm(total=2, desc=f"{config}: building, once", file=sys.stderr, leave=False) as progress:
+            encoder = build(config)
             progress.update()
-            progress.set_description(f"{preset}: compiling, once")
+            progress.set_description(f"{config}: compiling, once")
             compile_encoder(encoder, temporary, precision=precision)
             progress.update()
         os.replace(temporary, path)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import PIL.Image
 
+#: Who types: a number, a vector, or None: unknown.
+User: TypeAlias = "int | npt.NDArray[np.floating[Any]] | None"
+
 #: A picture: a path, a PIL image, or an array (H, W) or (H, W, 1, 3 or 4) of uint8 or uint16.
 Picture: TypeAlias = "str | os.PathLike[str] | PIL.Image.Image | npt.NDArray[Any]"
 
@@ -33,9 +36,9 @@ class EncoderOutput:
     image : float32 (256,). The whole screen.
     rois : float32 (4, 256). The regions, in the order of `keypilot.reference.config.REGIONS`.
     text : float32 (256,).
-    masks : bool (4, S, S). The regions, in the letterboxed picture.
+    masks : bool (4, S, S). The regions, over the picture letterboxed to `Encoder.regions_side`.
     boxes : int32 (4, 4). x0, y0, x1, y1 in the picture's pixels, x1 and y1 exclusive.
-    roi_valid : bool (4,). False where the mask was empty and the fixed grid's cell was used.
+    roi_valid : bool (4,). False where no mask was found and the fixed grid's cell was used.
     tokens : int64 (). How many tokens the text has, special tokens included.
     timings : stage -> float64 (), seconds.
     trained : False where the model has seeded weights, made to test the engine.
@@ -92,8 +95,10 @@ class Encoder:
 
         Parameters
         ----------
-        model : the path of a model file, or the name of a preset, whose file is made once, with seeded weights, and
-            cached; None: the preset ``keypilot-base``. Making the file takes the extra ``torch``.
+        model : the path of a model file, or a configuration, whose file is made once, with seeded weights, and
+            cached: a preset's name, one with changes, as ``keypilot-base:text=bert_tiny``, or the path of a JSON file
+            of fields of `EncoderConfig`; None: the preset ``keypilot-base``. Making the file takes the extra
+            ``torch``.
         precision : ``"int8"`` or ``"fp32"``; None: a file's own, and a preset in int8.
         threads : threads of one run; None: ``KEYPILOT_THREADS``, else the processors at hand, at most 4.
 
@@ -120,12 +125,17 @@ class Encoder:
 
     @property
     def image_side(self) -> int:
-        """The side, in pixels, of the square that a picture is letterboxed into."""
+        """The side, in pixels, of the square that a picture is letterboxed into for the screen program."""
         return self._info["image_side"]
 
     @property
+    def regions_side(self) -> int:
+        """The side, in pixels, of the letterboxed picture that the masks lie over."""
+        return self._info["regions_side"]
+
+    @property
     def user_count(self) -> int:
-        """How many users the model has a vector for."""
+        """How many users the model has a vector for; 0 where it does not ask who types."""
         return self._info["user_count"]
 
     def __repr__(self) -> str:
@@ -135,7 +145,7 @@ class Encoder:
         self,
         image: Picture | Sequence[Picture],
         text: str | bytes | Sequence[str | bytes] = "",
-        user: int | Sequence[int] = 0,
+        user: User | Sequence[User] = None,
     ) -> EncoderOutput:
         """Encodes a picture and a text, or a batch of them.
 
@@ -144,7 +154,8 @@ class Encoder:
         image : a path, a PIL image, or an array (H, W) or (H, W, 1, 3 or 4) of uint8 or uint16, sides of 1 to 16384
             pixels. A list or tuple of these, or an array (B, H, W, C), is a batch.
         text : the text being typed, truncated to the model's longest; for a batch one for all, or a sequence.
-        user : from 0 to `user_count` - 1; for a batch one for all, or a sequence.
+        user : from 0 to `user_count` - 1, or a float array (64,) in place of the model's vector for a user, or None: an
+            unknown one; for a batch one for all, or a sequence. None alone where `user_count` is 0.
 
         Raises
         ------
@@ -156,7 +167,7 @@ class Encoder:
         if len(image) == 0:
             raise ArgumentError("image: expected at least one picture, got an empty batch")
         texts = self._one_for_each("text", text, len(image), (str, bytes))
-        users = self._one_for_each("user", user, len(image), (int, np.integer))
+        users = [user] * len(image) if _is_user(user) else self._one_for_each("user", user, len(image), ())
         fields = [self._encode_one(*one) for one in zip(image, texts, users, strict=True)]
         batch: dict[str, Any] = {
             name: np.stack([one[name] for one in fields]) for name in fields[0] if name != "timings"
@@ -173,9 +184,13 @@ class Encoder:
     def _encode_one(self, image: Any, text: Any, user: Any) -> dict[str, Any]:
         if not isinstance(text, (str, bytes)):
             raise ArgumentError(f"text: expected str or bytes, got {type(text).__name__}")
-        if isinstance(user, bool) or not isinstance(user, (int, np.integer)):
-            raise ArgumentError(f"user: expected an integer, got {type(user).__name__}")
-        return self.model._encode(_pixels(image), utf8(text), int(user))
+        if not _is_user(user):
+            raise ArgumentError(f"user: expected an integer, a float array (64,) or None, got {type(user).__name__}")
+        if isinstance(user, np.ndarray):
+            user = np.ascontiguousarray(user, np.float32)
+        elif user is not None:
+            user = int(user)
+        return self.model._encode(_pixels(image), utf8(text), user)
 
     def _output(self, fields: dict[str, Any]) -> EncoderOutput:
         fields["tokens"] = np.asarray(fields["tokens"], np.int64)
@@ -192,15 +207,27 @@ class Encoder:
 
 
 def model_path(model: str | os.PathLike[str] | None, precision: str | None = None) -> Path:
-    """The file that a path, or a preset's name, or None means; a preset's in that precision, None being int8."""
+    """The file that a path, or a configuration, or None means; a configuration's in that precision, None being int8.
+
+    A configuration is a preset's name, one with changes, or the path of a JSON file: see
+    `keypilot.reference.config.resolve_config`.
+    """
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if model is None:
         return preset_model(DEFAULT_PRESET, precision or "int8")
     path = Path(model)
-    if isinstance(model, str) and path.name == model and not path.suffix and not path.exists():
+    named = path.name == model and not path.suffix and not path.exists()
+    if isinstance(model, str) and (named or path.suffix == ".json"):
         return preset_model(model, precision or "int8")
     return path
+
+
+def _is_user(user: Any) -> bool:
+    """Whether it is one user, and not one for each picture of a batch."""
+    if isinstance(user, np.ndarray):
+        return user.ndim == 1 and user.dtype.kind == "f"
+    return user is None or (isinstance(user, (int, np.integer)) and not isinstance(user, bool))
 
 
 def _pixels(image: Picture) -> npt.NDArray[Any]:

@@ -334,7 +334,7 @@ class Model:
         finally:
             self._free_sessions.append(session)
 
-    def _encode(self, image: Array, text: bytes, user: int) -> dict[str, Any]:
+    def _encode(self, image: Array, text: bytes, user: int | Array | None) -> dict[str, Any]:
         """The encoder's pipeline on one picture; see `keypilot.Encoder`."""
         with self._session() as session:
             fields, record = session.encode(image, text, user, self._tap_masks())

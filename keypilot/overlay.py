@@ -24,14 +24,14 @@ _MIN_SIDE = 480
 _TINT = 0.35
 
 
-def draw_regions(picture: npt.NDArray[Any], out: EncoderOutput, image_side: int) -> Image:
+def draw_regions(picture: npt.NDArray[Any], out: EncoderOutput, regions_side: int) -> Image:
     """Draws the masks as tints and the boxes as labelled frames; a box from the fixed grid is dashed.
 
     Parameters
     ----------
     picture : uint8 (H, W, 3). What was encoded.
     out : what came of it.
-    image_side : the side of the letterbox that the masks lie in, in pixels.
+    regions_side : of the letterbox that the masks lie over, in pixels: `Encoder.regions_side`.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def draw_regions(picture: npt.NDArray[Any], out: EncoderOutput, image_side: int)
     height, width = picture.shape[:2]
     tinted = picture.astype(np.float32)
     for mask, color in zip(out.masks, _COLORS, strict=True):
-        inside = _mask_in_picture(mask, width, height, image_side)
+        inside = _mask_in_picture(mask, width, height, regions_side)
         tinted[inside] += _TINT * (np.asarray(color, np.float32) - tinted[inside])
     zoom = max(1, -(-_MIN_SIDE // max(width, height)))
     image = Image.fromarray(tinted.astype(np.uint8)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
@@ -66,16 +66,16 @@ def draw_regions(picture: npt.NDArray[Any], out: EncoderOutput, image_side: int)
     return image
 
 
-def _mask_in_picture(mask: npt.NDArray[np.bool_], width: int, height: int, image_side: int) -> npt.NDArray[np.bool_]:
+def _mask_in_picture(mask: npt.NDArray[np.bool_], width: int, height: int, regions_side: int) -> npt.NDArray[np.bool_]:
     """The mask of the letterbox, (S, S), looked up at each of the picture's pixels: (height, width)."""
     longer = max(width, height)
     side = mask.shape[0]
 
     def cells(size: int) -> npt.NDArray[np.int64]:
-        fitted = max(1, (2 * size * image_side + longer) // (2 * longer))
-        offset = (image_side - fitted) // 2
+        fitted = max(1, (2 * size * regions_side + longer) // (2 * longer))
+        offset = (regions_side - fitted) // 2
         centers = offset + (np.arange(size) + 0.5) * fitted / size
-        found: npt.NDArray[np.int64] = np.minimum(centers * side // image_side, side - 1).astype(np.int64)
+        found: npt.NDArray[np.int64] = np.minimum(centers * side // regions_side, side - 1).astype(np.int64)
         return found
 
     return mask[np.ix_(cells(height), cells(width))]

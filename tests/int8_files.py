@@ -66,7 +66,7 @@ class Int8Builder(ProgramBuilder):
 
 def write_int8_encoder(path: Path) -> Path:
     """Writes an int8 encoder that has every operator on int8, shared weights, and a table in four bits."""
-    programs = {"screen": _screen(), "roi": _roi(), "text": _text(), "fusion": _fusion()}
+    programs = {"screen": _screen(), "roi": _roi(), "text": _text(), "user": _user(), "fusion": _fusion()}
     return write_model(path, programs, precision="int8", metadata=encoder_metadata(user_count=4))
 
 
@@ -146,13 +146,20 @@ def _text() -> ProgramBuilder:
     return p
 
 
+def _user() -> ProgramBuilder:
+    p = Int8Builder()
+    table = p.int8_weight("user.table", integers(39, 5, 64), np.full(5, 1 / 64))
+    row = p.op("embedding", [table, p.input("user", "N", "i32")], "user.row", "N,64")
+    p.port("outputs", "user_vector", row, "N,64")
+    return p
+
+
 def _fusion() -> ProgramBuilder:
     p = Int8Builder()
     image, rois, text = p.input("image", "N,256"), p.input("rois", "N,4,256"), p.input("text", "N,256")
-    user = p.input("user", "N", "i32")
+    vector = p.input("user_vector", "N,64")
     rows = [p.op("alias", [x], f"fusion.{i}", "N,1,256", "shape=N,1,256") for i, x in enumerate((image, text))]
-    table = p.int8_weight("user.table", integers(39, 4, 256), np.full(4, 1 / 64))
-    rows.append(p.op("embedding", [table, user], "user.row", "N,256"))
+    rows.append(p.op("linear", [vector, *p.layer_weight("user.linear", 45, 256, 64)], "user.linear", "N,256"))
     rows[2] = p.op("alias", [rows[2]], "user.token", "N,1,256", "shape=N,1,256")
     tokens = p.op("concat", [rows[0], rois, *rows[1:]], "fusion.tokens", "N,7,256", "axis=1")
     narrow = p.op("linear", [tokens, *p.layer_weight("fusion.down", 41, 32, 256)], "fusion.narrow", "N,7,32")

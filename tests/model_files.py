@@ -113,7 +113,13 @@ def write_model(
     writer.add_string("keypilot.precision", precision)
     writer.add_array("keypilot.programs", list(programs))
     for key, value in (metadata or {}).items():
-        add = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32, list: writer.add_array}
+        add = {
+            str: writer.add_string,
+            bool: writer.add_bool,
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            list: writer.add_array,
+        }
         add[type(value)](key, value)
     weights: dict[str, np.ndarray] = {}
     for name, program in programs.items():
@@ -173,9 +179,9 @@ def write_encoder(path: Path) -> Path:
 
     fusion = ProgramBuilder()
     parts = [fusion.input("image", "N,256"), fusion.input("rois", "N,4,256"), fusion.input("text", "N,256")]
-    user = fusion.input("user", "N", "i32")
+    vector = fusion.input("user_vector", "N,64")
     parts[1] = fusion.op("reduce", [parts[1]], "fusion.rois", "N,256", "fn=mean axes=1")
-    parts.append(fusion.op("embedding", [fusion.weight("user.table", random(1000, 256)), user], "user.row", "N,256"))
+    parts.append(fusion.op("linear", [vector, fusion.weight("user.weight", random(256, 64))], "user.linear", "N,256"))
     context = parts[0]
     for i, part in enumerate(parts[1:]):
         context = fusion.op("binary", [context, part], f"fusion.{i}", "N,256", "fn=add")
@@ -184,9 +190,18 @@ def write_encoder(path: Path) -> Path:
 
     return write_model(
         path,
-        {"screen": screen, "roi": roi, "text": text, "fusion": fusion},
+        {"screen": screen, "roi": roi, "text": text, "user": user_program(random(1001, 64)), "fusion": fusion},
         metadata=encoder_metadata(user_count=1000),
     )
+
+
+def user_program(table: np.ndarray) -> ProgramBuilder:
+    """user -> user_vector, whose last row is the unknown user's."""
+    user = ProgramBuilder()
+    ids = user.input("user", "N", "i32")
+    row = user.op("embedding", [user.weight("user.table", table), ids], "user.row", "N,64")
+    user.port("outputs", "user_vector", row, "N,64")
+    return user
 
 
 def encoder_metadata(*, user_count: int) -> dict[str, Any]:
@@ -209,7 +224,12 @@ def encoder_metadata(*, user_count: int) -> dict[str, Any]:
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*specials, *_byte_characters(), "ab"],
         "tokenizer.ggml.merges": ["a b"],
-        **{f"tokenizer.ggml.{name}_token_id": i for i, name in enumerate(("bos", "padding", "eos", "unknown", "mask"))},
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.add_space_prefix": False,
+        "keypilot.tokenizer.added_tokens": [0, 1, 2, 3, 4],
+        "keypilot.tokenizer.added_tokens.flags": ["", "", "", "", "lstrip"],
+        "keypilot.tokenizer.prefix": [0],
+        "keypilot.tokenizer.suffix": [2],
         "keypilot.tokenizer.max_tokens": 64,
         "keypilot.tokenizer.normalizer": "nfc",
         "keypilot.tokenizer.position_offset": 2,

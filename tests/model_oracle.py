@@ -17,7 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIM = re.compile(r"(\d*)(N?)(T?)")
 _DTYPES = {"f32": np.float32, "i32": np.int32, "bool": np.bool_, "i8": np.int8}
-_FLOATS = ("eps", "alpha", "scale")
+_FLOATS = ("eps", "alpha", "scale", "value")
 _WORDS = ("fn", "act", "to", "out", "precision")
 
 
@@ -231,19 +231,21 @@ def _reduce(x: Array, *, fn: str, axes: Any, keepdim: Any = (0,)) -> Array:
     keep = bool(keepdim[0])
     if fn == "l2norm":
         return np.sqrt((x * x).sum(axes, keepdims=keep))
-    result: Array = (x.mean if fn == "mean" else x.sum)(axes, keepdims=keep)
-    return result
+    result: Array = getattr(x, fn)(axes, keepdims=keep)
+    return result.astype(x.dtype)
 
 
 def _pool2d(
     x: Array, *, fn: str, kernel: Any, stride: Any, pad: Any = (0, 0, 0, 0), count_include_pad: Any = (1,)
 ) -> Array:
-    assert pad[:2] == pad[2:]
+    top, left, bottom, right = pad
     t = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     if fn == "max":
-        y = F.max_pool2d(t, kernel, stride, pad[:2])
+        y = F.max_pool2d(F.pad(t, (left, right, top, bottom), value=-math.inf), kernel, stride)
     else:
-        y = F.avg_pool2d(t, kernel, stride, pad[:2], count_include_pad=bool(count_include_pad[0]))
+        y = F.avg_pool2d(F.pad(t, (left, right, top, bottom)), kernel, stride)
+        if not count_include_pad[0]:
+            y = y / F.avg_pool2d(F.pad(torch.ones_like(t), (left, right, top, bottom)), kernel, stride)
     return y.numpy().transpose(0, 2, 3, 1)
 
 
@@ -268,6 +270,20 @@ def _cast(x: Array, *, to: str) -> Array:
     return x != 0 if to == "bool" else x.astype(_DTYPES[to])
 
 
+def _gather(x: Array, index: Array, *, axis: Any, batch: Any = (0,)) -> Array:
+    def along(x: Array, index: Array, batch: int) -> Array:
+        if batch == 0:
+            return np.take(x, index, axis[0] - depth)
+        return np.stack([along(part, i, batch - 1) for part, i in zip(x, index, strict=True)])
+
+    depth = batch[0]
+    return along(x, index, depth)
+
+
+def _pad(x: Array, *, before: Any, after: Any, value: float = 0.0) -> Array:
+    return np.pad(x, list(zip(before, after, strict=True)), constant_values=value)
+
+
 OPERATORS: dict[str, Any] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -287,4 +303,8 @@ OPERATORS: dict[str, Any] = {
     "rearrange": _rearrange,
     "alias": _alias,
     "cast": _cast,
+    "argmax": lambda x, axis: x.argmax(axis[0]).astype(np.int32),
+    "cumsum": lambda x, axis: x.cumsum(axis[0], np.float64 if x.dtype == np.float32 else x.dtype).astype(x.dtype),
+    "gather": _gather,
+    "pad": _pad,
 }

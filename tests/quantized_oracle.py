@@ -86,10 +86,14 @@ class QuantizedOracle(ModelOracle):
             return _attention_int8(*operands, **attributes)
         if all(x is None or x.dtype != np.int8 for x in operands):
             return super()._compute(key, op, operands, indices, output, attributes)
-        if op in ("concat", "rearrange", "alias", "resize2d") or (op == "pool2d" and attributes["fn"] == "max"):
+        if op in ("concat", "rearrange", "alias", "resize2d", "pad", "gather") or (
+            op == "pool2d" and attributes["fn"] == "max"
+        ):
             assert to is not None
-            same = [s.scale for s in scales if s is not None]
-            assert np.array_equal(np.concatenate(same), to.scale)
+            joined = np.concatenate([s.scale for s in scales if s is not None])
+            assert np.array_equal(joined, np.tile(to.scale, len(joined) // len(to.scale)))
+            if op == "pad":
+                return to.quantize(OPERATORS[op](to.real(operands[0]), **attributes))
             return _moved(op, operands, attributes)
         real = [x if s is None else s.real(x).astype(np.float32) for x, s in zip(operands, scales, strict=True)]
         if op == "dequantize":

@@ -130,7 +130,7 @@ def test_inspect_counts_an_encoders_four_regions_and_longest_text(
 ) -> None:
     assert main(["inspect", str(encoder_file), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert list(facts["programs"]) == ["screen", "roi", "text", "fusion"]
+    assert list(facts["programs"]) == ["screen", "roi", "text", "user", "fusion"]
     assert facts["programs"]["roi"]["batch"] == len(REGIONS)
     assert facts["components"]["roi"] == {"parameters": 3 * 256, "bytes": 4 * 3 * 256, "macs": 4 * 3 * 256}
     assert sum(entry["macs"] for entry in facts["components"].values()) == facts["macs"]

@@ -159,7 +159,7 @@ def test_a_negative_zero_is_another_value(plain_file):
 def test_a_digest_covers_every_program_and_what_lies_between(int8_file):
     (run,) = digest_of(int8_file).runs
     programs = list(dict.fromkeys(t.program for t in run.tensors))
-    assert programs == ["pipeline", "screen", "roi", "text", "fusion"]
+    assert programs == ["pipeline", "screen", "roi", "text", "user", "fusion"]
     model = encoder(int8_file).model
     for name in model.programs:
         computed = [t.name for t in run.tensors if t.program == name and t.operator not in ("input", "output")]

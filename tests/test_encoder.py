@@ -52,7 +52,7 @@ def test_the_fields_have_the_documented_shapes_and_dtypes(encoder: keypilot.Enco
     for name, (shape, dtype) in expected.items():
         array = getattr(out, name)
         assert (array.shape, array.dtype) == (shape, dtype), name
-    assert list(out.timings) == ["image", "screen", "regions", "roi", "text", "fusion"]
+    assert list(out.timings) == ["image", "screen", "global", "regions", "roi", "text", "fusion"]
     assert all(0 <= seconds < 60 for seconds in out.timings.values())
     assert out.tokens == len(encoder.model.tokenize("see you at"))
     assert np.isfinite(out.context).all()
@@ -178,10 +178,38 @@ def test_a_user_outside_the_table_is_refused(encoder: keypilot.Encoder, user: in
         encoder.encode(picture(), user=user)
 
 
+def test_an_unknown_user_has_a_vector_of_its_own(encoder: keypilot.Encoder) -> None:
+    table = encoder.model.weights["user.table"]
+    unknown = encoder.encode(picture())
+    assert_same(unknown, encoder.encode(picture(), user=None))
+    assert_same(unknown, encoder.encode(picture(), user=table[encoder.user_count]))
+    assert not np.array_equal(unknown.context, encoder.encode(picture(), user=0).context)
+
+
+def test_a_users_vector_stands_for_the_user(encoder: keypilot.Encoder) -> None:
+    table = encoder.model.weights["user.table"]
+    for vector in (table[7], table[7].astype(np.float64), np.repeat(table[7], 2)[::2]):
+        assert_same(encoder.encode(picture(), user=vector), encoder.encode(picture(), user=7))
+    pictures = [picture(seed=seed) for seed in range(3)]
+    mixed = encoder.encode(pictures, user=[None, 3, table[5]])
+    assert_same(mixed, encoder.encode(pictures, user=[encoder.model.weights["user.table"][1000], 3, 5]))
+    assert_same(encoder.encode(pictures, user=table[:3]), encoder.encode(pictures, user=[0, 1, 2]))
+    assert_same(encoder.encode(pictures, user=table[2]), encoder.encode(pictures, user=2))
+
+
+def test_a_users_vector_is_64_finite_numbers(encoder: keypilot.Encoder) -> None:
+    with pytest.raises(keypilot.ShapeError, match="user: expected a vector of 64 numbers, got 63"):
+        encoder.encode(picture(), user=np.zeros(63, np.float32))
+    bad = np.zeros(64, np.float32)
+    bad[5] = np.nan
+    with pytest.raises(keypilot.ArgumentError, match="user: expected a vector of finite numbers, got nan as element 5"):
+        encoder.encode(picture(), user=bad)
+
+
 def test_text_and_user_have_their_types(encoder: keypilot.Encoder) -> None:
     with pytest.raises(keypilot.ArgumentError, match="text: expected str or bytes, got int"):
         encoder.encode(picture(), text=3)  # type: ignore[arg-type]
-    with pytest.raises(keypilot.ArgumentError, match="user: expected an integer, got str"):
+    with pytest.raises(keypilot.ArgumentError, match="user: expected an integer, a float array .64,. or None, got str"):
         encoder.encode(picture(), user="3")  # type: ignore[arg-type]
 
 
@@ -289,7 +317,7 @@ def test_the_overlay_is_the_picture_enlarged_by_a_whole_factor(
     encoder: keypilot.Encoder, size: tuple[int, int]
 ) -> None:
     pixels = picture(*size)
-    overlay = draw_regions(pixels, encoder.encode(pixels), encoder.image_side)
+    overlay = draw_regions(pixels, encoder.encode(pixels), encoder.regions_side)
     assert overlay.width % size[1] == 0 and overlay.height % size[0] == 0
     assert overlay.width // size[1] == overlay.height // size[0]
     assert max(overlay.size) >= 480
@@ -298,7 +326,7 @@ def test_the_overlay_is_the_picture_enlarged_by_a_whole_factor(
 def test_the_overlay_tints_where_the_mask_is(encoder: keypilot.Encoder) -> None:
     pixels = picture(512, 512)
     out = encoder.encode(pixels)
-    drawn = np.asarray(draw_regions(pixels, out, encoder.image_side))
+    drawn = np.asarray(draw_regions(pixels, out, encoder.regions_side))
     scale = 512 // out.masks.shape[1]
     inside = np.kron(out.masks.any(axis=0), np.ones((scale, scale), bool))
     frames_and_labels = 0.25  # of the picture, at most

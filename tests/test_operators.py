@@ -216,6 +216,11 @@ def test_reduce_is_pytorchs_over_any_axes(check: Check, shape: tuple[int, ...], 
             check("reduce", [x], {"fn": "sum", **attributes}, double.sum(axes, bool(keepdim)).float())
             norm = torch.linalg.vector_norm(double, dim=axes, keepdim=bool(keepdim))
             check("reduce", [x], {"fn": "l2norm", **attributes}, norm.float())
+            for values in (x, (9 * x).astype(np.int32)):
+                for fn, function in (("max", np.max), ("min", np.min)):
+                    check("reduce", [values], {"fn": fn, **attributes}, function(values, axes, keepdims=bool(keepdim)))
+            total = values.sum(axes, np.int32, keepdims=bool(keepdim))
+            check("reduce", [values], {"fn": "sum", **attributes}, total)
 
 
 def test_reduce_refuses(refuse: Refuse) -> None:
@@ -223,6 +228,9 @@ def test_reduce_refuses(refuse: Refuse) -> None:
     refuse("reduce", [(2, 3)], {"fn": "mean", "axes": (0, 0)}, "ascending axes, got 0 after 0")
     refuse("reduce", [(2, 3)], {"fn": "mean", "axes": (2,)}, "axes", "got 2")
     refuse("reduce", [(2, 0)], {"fn": "mean", "axes": (1,)}, "at least one element")
+    for fn in ("mean", "l2norm"):
+        refuse("reduce", [(2, 3)], {"fn": fn, "axes": (1,)}, "dtype f32, got i32", dtypes=[np.int32])
+    refuse("reduce", [(2, 3)], {"fn": "max", "axes": (1,)}, "dtype f32, got bool", dtypes=[np.bool_])
 
 
 @pytest.mark.parametrize(
@@ -381,6 +389,103 @@ def test_alias_refuses(refuse: Refuse) -> None:
     refuse("alias", [(4, 6)], {}, "shape")
 
 
+# ---- Reading by index, running sums ----
+
+
+def _gathered(x: Array, index: Array, axis: int, batch: int) -> Array:
+    if batch == 0:
+        return np.take(x, index, axis)
+    return np.stack([_gathered(*pair, axis - 1, batch - 1) for pair in zip(x, index, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("shape", "index", "axis", "batch"),
+    [
+        ((7, 5), (3,), 0, 0),
+        ((4, 7, 5), (4,), 1, 1),  # the row of each text's last token
+        ((4, 7, 5), (4, 2), 1, 1),
+        ((4, 3, 7), (4, 3, 6), 2, 2),
+        ((4, 3, 7), (), 1, 0),
+        ((2, 3, 7, 5), (2, 4), 2, 1),
+        ((2, 3, 7), (0,), 2, 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.bool_])
+def test_gather_takes_rows(check: Check, shape: Any, index: Any, axis: int, batch: int, dtype: Any) -> None:
+    x = (3 * normal(*shape)).astype(dtype)
+    indices = np.asarray(integers(-shape[axis], shape[axis], *index))
+    check("gather", [x, indices], {"axis": axis, "batch": batch}, _gathered(x, indices, axis, batch), exact=True)
+
+
+@pytest.mark.parametrize("bad", [7, -8, 2**31 - 1, -(2**31)])
+def test_an_index_outside_the_axis_is_an_error(tmp_path: Path, bad: int) -> None:
+    with pytest.raises(ArgumentError, match=rf"gather: .* from -7 to 6, got {bad} at element 1"):
+        apply(tmp_path / "m.gguf", "gather", [normal(7, 2), np.array([0, bad], np.int32)], {"axis": 0}, normal(2, 2))
+
+
+def test_gather_refuses(refuse: Refuse) -> None:
+    types = [np.float32, np.int32]
+    refuse("gather", [(4, 5), (4,)], {"axis": 0}, "index of dtype i32, got f32")
+    refuse("gather", [(4, 5), (4,)], {"axis": 2}, "axis", "got 2", dtypes=types)
+    refuse("gather", [(4, 5), (4,)], {"axis": 0, "batch": 1}, "batch", "got 1", dtypes=types)
+    refuse("gather", [(4, 5), (3,)], {"axis": 1, "batch": 1}, "(3)", "(4,5)", dtypes=types)
+    refuse("gather", [(4, 5), ()], {"axis": 1, "batch": 1}, "batch 1", dtypes=types)
+    refuse("gather", [(1,) * 8, (1, 1)], {"axis": 1}, "does not fit", dtypes=types)
+    refuse("gather", [(), (1,)], {"axis": 0}, "axis", dtypes=types)
+    refuse("gather", [(4, 1 << 15), (1 << 20,)], {"axis": 0}, "at most", dtypes=types)
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 33), (3, 4, 5), (2, 300, 40), (40, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_argmax_and_cumsum_are_pytorchs(check: Check, shape: tuple[int, ...], dtype: Any) -> None:
+    x = (3 * normal(*shape)).astype(dtype)  # as integers, with many equal ones
+    for axis in range(len(shape)):
+        check("argmax", [x], {"axis": axis}, x.argmax(axis).astype(np.int32))
+        sums = torch.cumsum(tensor(x), axis, dtype=torch.float64 if dtype == np.float32 else torch.int32)
+        check("cumsum", [x], {"axis": axis}, sums.numpy().astype(dtype), exact=True)
+
+
+def test_integer_sums_wrap_around(check: Check) -> None:
+    x = np.array([2**31 - 1, 1, -5], np.int32)
+    check("cumsum", [x], {"axis": 0}, np.array([2**31 - 1, -(2**31), 2**31 - 5], np.int64).astype(np.int32))
+
+
+def test_argmax_and_cumsum_refuse(refuse: Refuse) -> None:
+    for kind in ("argmax", "cumsum"):
+        refuse(kind, [(4, 5)], {"axis": 2}, "axis", "got 2")
+        refuse(kind, [()], {"axis": 0}, "axis")
+        refuse(kind, [(4, 5)], {"axis": 0}, "x of dtype f32, got bool", dtypes=[np.bool_])
+    refuse("argmax", [(4, 0)], {"axis": 1}, "at least one element")
+
+
+@pytest.mark.parametrize(
+    ("shape", "before", "after"),
+    [
+        ((5,), (2,), (0,)),
+        ((2, 3, 4), (0, 0, 0), (0, 0, 0)),
+        ((2, 3, 4), (1, 0, 2), (0, 2, 1)),
+        ((2, 62, 60, 40), (0, 0, 0, 0), (0, 8, 10, 0)),  # pictures up to whole windows
+        ((2, 0, 3), (0, 2, 0), (0, 1, 1)),
+        ((0, 2), (0, 1), (0, 0)),
+        ((3, 2), (70_000, 0), (1, 0)),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_pad_is_numpys(check: Check, shape: Any, before: Any, after: Any, value: float) -> None:
+    x = normal(*shape)
+    padded = np.pad(x, list(zip(before, after, strict=True)), constant_values=value)
+    check("pad", [x], {"before": before, "after": after, "value": value}, padded, exact=True)
+
+
+def test_pad_refuses(refuse: Refuse) -> None:
+    refuse("pad", [(2, 3)], {"before": (0, -1), "after": (0, 0)}, "before", "-1")
+    refuse("pad", [(2, 3)], {"before": (0, 0), "after": (0, -1)}, "after", "-1")
+    refuse("pad", [(2, 3)], {"before": (0,), "after": (0, 0)}, "expected 2 values", "1 and 2")
+    refuse("pad", [(2, 3)], {"before": (0, 0), "after": (0, 2**31 - 1)}, "at most")
+    refuse("pad", [(2, 3)], {"before": (0, 0), "after": (0, 0), "value": 1e300}, "finite", "1e+300")
+    refuse("pad", [(2, 3)], {"before": (0, 0), "after": (0, 0)}, "dtype f32, got i32", dtypes=[np.int32])
+
+
 # ---- Memory ----
 
 
@@ -393,6 +498,7 @@ def test_alias_refuses(refuse: Refuse) -> None:
         ("layer_norm", {"eps": 1e-5}, 0),
         ("softmax", {"axis": 1}, 0),
         ("softmax", {"axis": 0}, 0),
+        ("cumsum", {"axis": 0}, 0),
         ("select", {}, 1),
         ("select", {}, 2),
     ],

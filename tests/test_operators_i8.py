@@ -233,11 +233,66 @@ def test_what_moves_bytes_moves_them_unchanged(tmp_path):
         "fn=nearest size=8,12": ("resize2d", x.real.repeat(2, axis=1).repeat(2, axis=2)),
         "shape=1,24,10": ("alias", x.real.reshape(1, 24, 10)),
         "dims=1,6,4,10 strides=240,10,60,1 shape=1,6,4,10": ("rearrange", x.real.transpose(0, 2, 1, 3)),
+        "before=0,1,0,0 after=0,0,3,0": ("pad", np.pad(x.real, ((0, 0), (1, 0), (0, 3), (0, 0)))),
     }
     for attributes, (kind, expected) in moves.items():
         case = Case(6)
         case.finish(kind, [case.i8(x)], expected.shape, attributes, x)
         np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), expected, rtol=1e-6)
+
+
+def test_rows_of_int8_are_gathered(tmp_path):
+    case = Case(6)
+    x, index = Quantized(case.rng, (2, 5, 10)), np.array([[4, -5, 0], [1, 1, 2]], np.int32)
+    case.feeds["index"] = index
+    taken = np.stack([rows[i] for rows, i in zip(x.real, index, strict=True)])
+    case.finish("gather", [case.i8(x), case.program.input("index", "2,3", "i32")], taken.shape, "axis=1 batch=1", x)
+    np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), taken, rtol=1e-6)
+
+
+def _tiled(x, count):
+    """x with its last dimension's quantisation `count` times over."""
+    wide = Quantized(np.random.default_rng(9), (*x.q.shape[:-1], count * x.q.shape[-1]))
+    wide.scale, wide.zero_point = np.tile(x.scale, count), np.tile(x.zero_point, count)
+    return wide
+
+
+def test_channels_become_pixels(tmp_path):
+    """The (2, 2) positions of a transposed convolution's outputs, side by side in its channels."""
+    part = Quantized(np.random.default_rng(8), (1, 3, 5, 6))
+    x = _tiled(part, 4)
+    spread = x.real.reshape(1, 3, 5, 2, 2, 6).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 10, 6)
+    case = Case(6)
+    case.finish("rearrange", [case.i8(x)], (1, 6, 10, 6), "dims=3,2,5,12 strides=120,12,24,1 shape=1,6,10,6", part)
+    np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), spread, rtol=1e-6)
+    case = Case(6)
+    case.finish("alias", [case.i8(x)], (1, 15, 4, 6), "shape=1,15,4,6", part)
+    np.testing.assert_allclose(case.run(tmp_path / "m.gguf"), x.real.reshape(1, 15, 4, 6), rtol=1e-6)
+
+
+def test_moves_of_int8_that_would_change_its_meaning_are_refused(tmp_path):
+    path = tmp_path / "m.gguf"
+    part = Quantized(np.random.default_rng(8), (1, 3, 5, 6))
+    own, tiled = Quantized(np.random.default_rng(7), (1, 3, 5, 24)), _tiled(part, 4)
+    moves = [
+        ("alias", own, (1, 15, 4, 6), "shape=1,15,4,6", "scales and zero points"),
+        ("alias", tiled, (1, 15, 3, 8), "shape=1,15,3,8", "scales and zero points"),
+        ("alias", tiled, (1, 15, 2, 12), "shape=1,15,2,12", "scales and zero points"),
+        ("alias", tiled, (1, 36, 2, 5), "shape=1,36,2,5", "last dimension"),
+        ("rearrange", own, (60, 6), "dims=60,6 strides=6,1 shape=60,6", "scales and zero points"),
+        ("rearrange", tiled, (59, 6), "dims=59,6 strides=6,1 offset=3 shape=59,6", "last dimension"),
+        ("rearrange", tiled, (60, 6), "dims=60,6 strides=3,1 shape=60,6", "last dimension"),
+        ("pad", part, (1, 4, 5, 6), "before=0,0,0,0 after=0,1,0,0 value=0x1p+0", "zeros"),
+        ("pad", part, (1, 3, 5, 7), "before=0,0,0,0 after=0,0,0,1", "along the channels"),
+        ("pad", part, (1, 4, 5, 6), "before=0,0,0,0 after=0,1,0,0", "scales and zero points"),
+    ]
+    for kind, x, shape, attributes, words in moves:
+        case = Case(6)
+        wanted = Quantized(np.random.default_rng(5), (shape[-1],))
+        if kind != "pad" and shape[-1] == 6 and x is tiled:
+            wanted = part
+        case.finish(kind, [case.i8(x)], shape, attributes, wanted)
+        refused(path, case, kind, words)
 
 
 def test_concat_along_channels_joins_the_quantisations(tmp_path):

@@ -16,7 +16,8 @@ from keypilot.cache import preset_model  # noqa: E402
 from keypilot.cli import main  # noqa: E402
 from keypilot.cli.parity import DEFAULT_TEXTS  # noqa: E402
 from keypilot.compare import encoder_parity  # noqa: E402
-from keypilot.reference.presets import PRESETS, build, drawn_screens  # noqa: E402
+from keypilot.reference.config import PRESETS  # noqa: E402
+from keypilot.reference.presets import build, drawn_screens  # noqa: E402
 
 SCREENS = sorted((Path(__file__).parents[2] / "shared" / "screens").glob("*.png"))
 

@@ -461,11 +461,11 @@ def test_a_folder_without_pictures_is_one_line(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_default_encoder_fits_its_size_and_stays_close_to_float32(base_file):
     from keypilot.cache import preset_model
-    from keypilot.convert.encoder import INT8_BYTES
+    from keypilot.reference.config import PRESETS
     from keypilot.reference.presets import drawn_screens
 
     int8, float32 = (keypilot.Encoder.load(path) for path in (preset_model("keypilot-base", "int8"), base_file))
-    assert int8.model.file_bytes <= INT8_BYTES
+    assert int8.model.file_bytes <= PRESETS["keypilot-base"].int8_bytes
     assert int8.model.metadata["keypilot.precision"] == "int8"
     for screen in drawn_screens(2, 256, seed=99):  # which calibration has not seen
         outputs = [encoder.encode(screen, "where shall we meet tomorrow?", user=3) for encoder in (int8, float32)]

@@ -27,7 +27,7 @@ def test_the_python_examples_run_in_order(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_preset_of_the_readme_exists() -> None:
-    from keypilot.reference.presets import PRESETS
+    from keypilot.reference.config import PRESETS
 
     named = set(re.findall(r"`(keypilot-base[a-z-]*)`", (ROOT / "README.md").read_text()))
     assert named == set(PRESETS)

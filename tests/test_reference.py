@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
 
-from keypilot.reference.config import EncoderConfig  # noqa: E402
+from keypilot.reference.config import PRESETS, EncoderConfig  # noqa: E402
 from keypilot.reference.fusion import GatedBertLayer  # noqa: E402
-from keypilot.reference.presets import PRESETS, build, build_config, drawn_screens  # noqa: E402
+from keypilot.reference.presets import build, build_config, drawn_screens  # noqa: E402
 from keypilot.reference.roi import MaskPool  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def test_components_have_about_the_designs_parameters(encoder, component, design
 
 def test_the_text_encoder_reads_as_many_tokens_as_the_configuration_says(encoder):
     program = encoder.programs()["text"]
-    tokens = encoder.config.text.max_tokens
+    tokens = encoder.config.max_tokens
     ids = torch.full((1, tokens), 7)
     positions = torch.arange(2, 2 + tokens)[None]
     out = program.module(ids, positions, torch.ones_like(ids))["text_embedding"]

@@ -17,60 +17,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_files import ProgramBuilder, write_model
+from tokenizer_texts import (
+    CODE_POINTS,
+    FEWER_CODE_POINTS,
+    FRAGMENTS,
+    SCRIPTS,
+    SPECIALS,
+    WHITE_SPACE,
+    mixed_texts,
+)
 
 import keypilot
-from keypilot.reference.tokenizer import DEFAULT_TOKENIZER, tokenizer_metadata
+from keypilot.reference.tokenizer import DEFAULT_TOKENIZER, TOKENIZERS, tokenizer_metadata
 
 tokenizers = pytest.importorskip("tokenizers")
 
 MAX_TOKENS = 64
-SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]
-
-
-def stands_for_many(code: int) -> bool:
-    """One of the many thousands of ideographs, syllables, private and unassigned code points that behave alike."""
-    syllable_or_ideograph = 0x3400 <= code < 0xA000 or 0xAC00 <= code < 0xD7A4 or 0x17000 <= code < 0x2F800
-    return syllable_or_ideograph or unicodedata.category(chr(code)) in ("Cn", "Co")
-
-
-FEWER_CODE_POINTS = [c for c in CODE_POINTS if c % 127 == 0 or not stands_for_many(c)]
-
-WHITE_SPACE = [chr(c) for c in CODE_POINTS if chr(c).isspace()] + list("\u180e\u200b\u2060\ufeff")
-
-CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]
-
-SCRIPTS = [
-    "abcxyzABCXYZ",
-    "àéîõüñçåÀÉÎÕÜÑÇÅǖệṩ",
-    "aeiouAEOS\u0300\u0301\u0302\u0303\u0308\u030a\u0327\u0323\u031b",
-    "가각힣한국어뷁",
-    "\u1100\u1112\u1161\u1175\u11a7\u11a8\u11ab\u11c2\uac00\uac01",
-    "العربيةمُحَمَّد\u0622\u0627\u0653\u0654\u0655\u0660\u0661\u0662",
-    "שָׁלוֹםעברית\ufb2a\ufb1d\u05bc\u05c1",
-    "नमस्तेहिन्दी\u0915\u093c\u0958\u0929\u094d१२",
-    "ภาษาไทยกำน้ำ๑๒",
-    "中文字符漢字\uf900\ufa10\U00020000\U0002f800",
-    "日本語ひらがなカタカナ\u304b\u3099\u309a\u30d8",
-    "0123456789½²Ⅷ①٣",
-    "!?.,;:()[]{}<>/\\@#$%^&*-_=+|~`\"'\u2019“”…€",
-    " \t\n\r\u00a0\u2003\u3000",
-    "👨👩👧👍🏻🏽🏿🇩🇪🇫🇷❤\ufe0f\u200d\u20e3🏴\U000e0067\U000e007f",
-    "\u0000\u001f\u007f\u00ad\u200b\u202e\ufeff\ufffd\uffff\ue000\U0010ffff",
-    "\u0334\u0345\u0316\u0e38\u0f71\u0f72\u3099\u0591\u1dce\U0001d165\U0001d16d\U0001e94a",
-]
-
-FRAGMENTS = [
-    *SPECIALS,
-    *CONTRACTIONS,
-    *(contraction.upper() for contraction in CONTRACTIONS),
-    *("<", ">", "<s", "s>", "</", "<<s>>", "<ma<mask>sk>", "< mask>", "<MASK>", "<mask", "'", "\u2019s", " '", "''s"),
-    *("the", " the", "Settings", " battery", "don't", "1", "23", " 2024", "3rd", "!", "?!", "..."),
-    *(" ", "  ", "\n", "\t ", "\u00a0", "\u3000", "\u2028", "\x85", "\x1c", "\0", "\ufffd"),
-    *("é", "e\u0301", "e\u0327\u0301", "e\u0301\u0327", "\u0301", "\u0301" * 40, "\u0323\u0301\u0334" * 12),
-    *("한국", "각", "中文", "日本語", "नमस्ते", "ไทย", "שלום", "مرحبا"),
-    *("👨‍👩‍👧‍👦", "👍🏽", "🇩🇪", "🇩🇪🇫", "❤️‍🔥", "1️⃣", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"),
-]
 
 
 @dataclasses.dataclass
@@ -368,14 +330,6 @@ def test_random_texts(default_pair: Pair, byte_pairs: Pair, byte_pairs_as_they_a
         pair.check([text])
 
 
-def mixed_texts(rng: random.Random, count: int) -> list[str]:
-    """Texts of up to 16 parts: fragments, words of one script, and letters of all scripts."""
-    words = FRAGMENTS + ["".join(rng.choices(script, k=rng.randrange(1, 6))) for script in SCRIPTS for _ in range(20)]
-    words += ["".join(rng.choices("".join(SCRIPTS), k=rng.randrange(1, 6))) for _ in range(100)]
-    words += [chr(rng.choice(CODE_POINTS)) for _ in range(100)]
-    return ["".join(rng.choices(words, k=int(16 * rng.random() ** 2) + 1)) for _ in range(count)]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_mixed_texts(pair: Pair, seed: int) -> None:
     pair.check(mixed_texts(random.Random(seed), 5_000))
@@ -421,50 +375,101 @@ def without_byte(byte: str) -> Callable[[dict[str, Any]], None]:
     return apply
 
 
-ID_KEYS = [f"tokenizer.ggml.{role}_token_id" for role in ("bos", "eos", "padding", "unknown", "mask")]
+ADDED_KEY, FLAGS_KEY = "keypilot.tokenizer.added_tokens", "keypilot.tokenizer.added_tokens.flags"
+PREFIX_KEY, SUFFIX_KEY = "keypilot.tokenizer.prefix", "keypilot.tokenizer.suffix"
 MAX_TOKENS_KEY, OFFSET_KEY = "keypilot.tokenizer.max_tokens", "keypilot.tokenizer.position_offset"
-NORMALIZER_KEY = "keypilot.tokenizer.normalizer"
+NORMALIZER_KEY, SPACE_KEY = "keypilot.tokenizer.normalizer", "tokenizer.ggml.add_space_prefix"
+UNKNOWN_KEY, CHARACTERS_KEY = "tokenizer.ggml.unknown_token_id", "keypilot.tokenizer.max_word_characters"
+CONTINUATION_KEY, WORD_SUFFIX_KEY = "keypilot.tokenizer.continuation", "keypilot.tokenizer.word_suffix"
 
-DAMAGES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
-    ("no token for the space", without_byte("Ġ"), r"tokenizer\.ggml\.tokens: .*0x20"),
-    ("no token for a letter", without_byte("A"), r"tokenizer\.ggml\.tokens: .*0x41"),
-    ("no token for byte 255", without_byte("ÿ"), r"tokenizer\.ggml\.tokens: .*0xFF"),
-    ("a token twice", appended(TOKENS, lambda tokens: tokens[9]), r"tokenizer\.ggml\.tokens\[\d+\]: .*twice, got '%'"),
+Damages = list[tuple[str, Callable[[dict[str, Any]], None], str]]
+
+OF_ALL: Damages = [
+    ("a token twice", appended(TOKENS, lambda tokens: tokens[9]), r"tokenizer\.ggml\.tokens\[\d+\]: .*twice, got "),
     ("no tokens", without(TOKENS), r"tokenizer\.ggml\.tokens: "),
     ("tokens of another type", assigned(TOKENS, "a"), r"tokenizer\.ggml\.tokens"),
-    ("a merge without a space", replaced(MERGES, 0, lambda merges: "ab"), r"tokenizer\.ggml\.merges\[0\]: .*'ab'"),
-    ("an empty merge", replaced(MERGES, 0, lambda merges: ""), r"tokenizer\.ggml\.merges\[0\]: "),
-    ("a merge of nothing", replaced(MERGES, 1, lambda merges: "a "), r"tokenizer\.ggml\.merges\[1\]: "),
-    ("an unknown left side", replaced(MERGES, 2, lambda merges: "中 a"), r"tokenizer\.ggml\.merges\[2\]: .*中"),
-    ("an unknown right side", replaced(MERGES, 2, lambda merges: "a 中"), r"tokenizer\.ggml\.merges\[2\]: .*中"),
-    ("an unknown whole", appended(MERGES, lambda merges: "< <mask>"), r"tokenizer\.ggml\.merges\[\d+\]: .*'< <mask>'"),
-    ("a merge of three", appended(MERGES, lambda merges: "a b c"), r"tokenizer\.ggml\.merges\[\d+\]: .*'a b c'"),
-    ("a merge twice", appended(MERGES, lambda merges: merges[3]), r"tokenizer\.ggml\.merges\[\d+\]: .*twice"),
-    ("merges of another type", assigned(MERGES, 1), r"tokenizer\.ggml\.merges"),
-    *((f"{key} past the end", assigned(key, 2**32 - 1), key.replace(".", r"\.") + ".*4294967295") for key in ID_KEYS),
-    *((f"{key} missing", without(key), key.replace(".", r"\.")) for key in ID_KEYS),
-    *((f"{key} of another type", assigned(key, "1"), key.replace(".", r"\.")) for key in ID_KEYS[:1]),
+    ("no added tokens", without(ADDED_KEY), r"added_tokens: .*as many flags"),
+    ("no flags", without(FLAGS_KEY), r"added_tokens: .*as many flags"),
+    ("an unknown flag", replaced(FLAGS_KEY, 1, lambda flags: "lstrip left"), r"flags\[1\]: .*'lstrip left'"),
+    *(
+        (f"{key} {value}", assigned(key, [value]), rf"{key.replace('.', chr(92) + '.')}\[0\]: .*got {value}")
+        for key in (PREFIX_KEY, SUFFIX_KEY)
+        for value in (-1, 2**31 - 1)
+    ),
+    ("an added token past the end", replaced(ADDED_KEY, 1, lambda ids: 2**30), r"added_tokens\[1\]: .*1073741824"),
+    ("17 tokens at the end", assigned(SUFFIX_KEY, [0] * 17), r"suffix: expected at most 16 ids, got 17"),
     *((f"{n} tokens", assigned(MAX_TOKENS_KEY, n), rf"keypilot\.tokenizer\.max_tokens: .*{n}") for n in (0, 1, 4097)),
     ("no max_tokens", without(MAX_TOKENS_KEY), r"keypilot\.tokenizer\.max_tokens"),
     ("a position too far", assigned(OFFSET_KEY, 4097), r"keypilot\.tokenizer\.position_offset: .*4097"),
     ("no position offset", without(OFFSET_KEY), r"keypilot\.tokenizer\.position_offset"),
     ("an unknown normalizer", assigned(NORMALIZER_KEY, "nfkc"), r"keypilot\.tokenizer\.normalizer: .*nfkc"),
+    ("a step twice", assigned(NORMALIZER_KEY, "nfc,nfc"), r"keypilot\.tokenizer\.normalizer: .*no step twice"),
     ("no normalizer", without(NORMALIZER_KEY), r"keypilot\.tokenizer\.normalizer"),
+    ("no pre-tokeniser", without("tokenizer.ggml.pre"), r"tokenizer\.ggml\.pre"),
+    ("nothing about the space", without(SPACE_KEY), r"tokenizer\.ggml\.add_space_prefix"),
     ("a model of another type", assigned("tokenizer.ggml.model", 1), r"tokenizer\.ggml\.model"),
 ]
 
+OF_BPE: Damages = [
+    ("no token for the space", without_byte("Ġ"), r"tokenizer\.ggml\.tokens: .*0x20"),
+    ("no token for a letter", without_byte("A"), r"tokenizer\.ggml\.tokens: .*0x41"),
+    ("no token for byte 255", without_byte("ÿ"), r"tokenizer\.ggml\.tokens: .*0xFF"),
+    ("a merge without a space", replaced(MERGES, 0, lambda merges: "ab"), r"tokenizer\.ggml\.merges\[0\]: .*'ab'"),
+    ("an empty merge", replaced(MERGES, 0, lambda merges: ""), r"tokenizer\.ggml\.merges\[0\]: "),
+    ("a merge of nothing", replaced(MERGES, 1, lambda merges: "a "), r"tokenizer\.ggml\.merges\[1\]: "),
+    ("an unknown left side", replaced(MERGES, 2, lambda merges: "中 a"), r"tokenizer\.ggml\.merges\[2\]: .*中"),
+    ("an unknown right side", replaced(MERGES, 2, lambda merges: "a 中"), r"tokenizer\.ggml\.merges\[2\]: .*中"),
+    ("an unknown whole", appended(MERGES, lambda merges: "< <"), r"tokenizer\.ggml\.merges\[\d+\]: .*'< <'"),
+    ("a merge of three", appended(MERGES, lambda merges: "a b c"), r"tokenizer\.ggml\.merges\[\d+\]: .*'a b c'"),
+    ("a merge twice", appended(MERGES, lambda merges: merges[3]), r"tokenizer\.ggml\.merges\[\d+\]: .*twice"),
+    ("merges of another type", assigned(MERGES, 1), r"tokenizer\.ggml\.merges"),
+]
 
-@pytest.mark.parametrize(("damage", "message"), [pytest.param(d, m, id=name) for name, d, m in DAMAGES])
-def test_a_damaged_tokenizer_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], None], message: str) -> None:
-    metadata = metadata_of(DEFAULT_TOKENIZER)
+OF_CLIP: Damages = [
+    ("no token for a last byte", without_byte("ÿ</w>"), r"a token for each byte followed by </w>, .* 0xFF"),
+    ("another suffix", assigned(WORD_SUFFIX_KEY, "</v>"), r"a token for each byte followed by </v>, .* 0x00"),
+    ("a space at the start", assigned(SPACE_KEY, True), r"add_space_prefix: expected false with clip-specials"),
+]
+
+OF_WORDPIECE: Damages = [
+    ("no unknown token", without(UNKNOWN_KEY), r"tokenizer\.ggml\.unknown_token_id"),
+    ("an unknown token past the end", assigned(UNKNOWN_KEY, 6912), r"unknown_token_id: .*6912 tokens, got 6912"),
+    *((f"words of {n}", assigned(CHARACTERS_KEY, n), rf"max_word_characters: .*1 to 1000, got {n}") for n in (0, 1001)),
+    ("no length of a word", without(CHARACTERS_KEY), r"keypilot\.tokenizer\.max_word_characters"),
+    ("a continuation of another type", assigned(CONTINUATION_KEY, 1), r"keypilot\.tokenizer\.continuation"),
+]
+
+DAMAGES = [
+    pytest.param(name, damage, message, id=f"{name}: {label}")
+    for name, damages in {
+        "bpe": OF_ALL + OF_BPE,
+        "clip": OF_ALL + OF_CLIP,
+        "wordpiece": OF_ALL + OF_WORDPIECE,
+    }.items()
+    for label, damage, message in damages
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_a_damaged_tokenizer_is_refused(
+    tmp_path: Path, name: str, damage: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    metadata = metadata_of(TOKENIZERS[name])
     damage(metadata)
     with pytest.raises(keypilot.ModelFileError, match=message):
         load(tmp_path / "damaged.gguf", metadata)
 
 
+@pytest.mark.parametrize(("name", "pre"), [("bpe", "bert"), ("clip", "llama-bpe"), ("wordpiece", "gpt-2")])
+def test_another_split_is_not_supported(tmp_path: Path, name: str, pre: str) -> None:
+    metadata = metadata_of(TOKENIZERS[name]) | {"tokenizer.ggml.pre": pre}
+    with pytest.raises(keypilot.UnsupportedError, match=rf"tokenizer\.ggml\.pre: expected .*, got '{pre}'"):
+        load(tmp_path / "split.gguf", metadata)
+
+
 def test_another_kind_of_tokenizer_is_not_supported(tmp_path: Path) -> None:
     metadata = metadata_of(DEFAULT_TOKENIZER) | {"tokenizer.ggml.model": "llama"}
-    with pytest.raises(keypilot.UnsupportedError, match=r"tokenizer\.ggml\.model: expected gpt2 .*'llama'"):
+    with pytest.raises(keypilot.UnsupportedError, match=r"tokenizer\.ggml\.model: expected gpt2 .* or bert .*'llama'"):
         load(tmp_path / "llama.gguf", metadata)
 
 

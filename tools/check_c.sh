@@ -78,6 +78,6 @@ for core in "${cores[@]}"; do
   check_golden_digest "$core"
 done
 if [ "$configuration" = address ]; then
-  step tests/c/fuzz_model "$build/models/sample.gguf"
+  for model in sample wordpiece clip; do step tests/c/fuzz_model "$build/models/$model.gguf"; done
   step tests/c/fuzz_model "$build/int8.gguf"
 fi

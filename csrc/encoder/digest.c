@@ -18,15 +18,21 @@ static uint64_t hash_image(const kp_image *image) {
   return hash;
 }
 
-kp_status kp_digest_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
-                           kp_error *error) {
+kp_status kp_digest_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size,
+                           const kp_user *user, kp_error *error) {
   kp_digest *digest = kp_session_digest(session);
   if (digest->write == NULL) return KP_OK;
+  char who[24] = "unknown"; /* a number, or a vector's hash */
+  if (user != NULL && user->vector != NULL) {
+    snprintf(who, sizeof who, "%016" PRIx64, kp_hash64(user->vector, KP_USER_SIZE * sizeof(float), 0));
+  } else if (user != NULL && user->id != KP_UNKNOWN_USER) {
+    snprintf(who, sizeof who, "%" PRId64, user->id);
+  }
   return kp_digest_begin(digest, error,
                          "encode picture %" PRId32 "x%" PRId32 "x%" PRId32 " u%" PRId32 " %016" PRIx64
-                         " text %zu %016" PRIx64 " user %" PRId64,
+                         " text %zu %016" PRIx64 " user %s",
                          image->height, image->width, image->channels, image->bits, hash_image(image), text_size,
-                         kp_hash64(text, text_size, 0), user);
+                         kp_hash64(text, text_size, 0), who);
 }
 
 /* A tensor named `regions.<region>.<part>`. */
@@ -41,15 +47,24 @@ static kp_tensor square_tensor(int32_t side, const uint8_t *pixels) {
   return (kp_tensor){.dtype = KP_U8, .rank = 3, .shape = {side, side, 3}, .data = (void *)(uintptr_t)pixels};
 }
 
-kp_status kp_digest_square(kp_session *session, int32_t side, const uint8_t *square, kp_error *error) {
+kp_status kp_digest_square(kp_session *session, const char *name, int32_t side, const uint8_t *square,
+                           kp_error *error) {
   kp_tensor tensor = square_tensor(side, square);
-  return kp_digest_tensor(kp_session_digest(session), PIPELINE, "square", "letterbox", "-", &tensor, 1, error);
+  return kp_digest_tensor(kp_session_digest(session), PIPELINE, name, "letterbox", "-", &tensor, 1, error);
 }
 
 kp_status kp_digest_region(kp_session *session, int region, const kp_encoder_settings *settings, const uint8_t *mask,
                            const kp_encoding *found, kp_error *error) {
-  const char *op = settings->has_masks ? "region" : "grid";
-  const char *inputs = settings->has_masks ? "screen/mask_logits" : "-";
+  static const char *const ops[] = {
+      [KP_REGIONS_OF_GRID] = "grid", [KP_REGIONS_OF_MASKS] = "region", [KP_REGIONS_OF_DETECTIONS] = "detection"};
+  static const char *const sources[] = {
+      [KP_REGIONS_OF_GRID] = "-",
+      [KP_REGIONS_OF_MASKS] = "screen/mask_logits",
+      [KP_REGIONS_OF_DETECTIONS] = "regions/boxes,regions/scores,regions/coefficients,regions/prototypes"};
+  const char *op = ops[settings->region_source], *inputs = sources[settings->region_source];
+  if (settings->region_source == KP_REGIONS_OF_MASKS && settings->regions.program != NULL) {
+    inputs = "regions/mask_logits";
+  }
   int32_t side = settings->mask_side;
   kp_tensor pixels = {.dtype = KP_BOOL, .rank = 2, .shape = {side, side}, .data = (void *)(uintptr_t)mask};
   kp_tensor box = {.dtype = KP_I32, .rank = 1, .shape = {4}, .data = (void *)(uintptr_t)found->boxes[region]};

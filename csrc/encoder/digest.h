@@ -6,11 +6,11 @@
 #include "encoder/settings.h"
 
 /* Opens the section of one kp_encode. */
-kp_status kp_digest_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
-                           kp_error *error);
+kp_status kp_digest_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size,
+                           const kp_user *user, kp_error *error);
 
-/* The letterboxed picture, u8 (side, side, 3). */
-kp_status kp_digest_square(kp_session *session, int32_t side, const uint8_t *square, kp_error *error);
+/* A letterboxed picture, u8 (side, side, 3). */
+kp_status kp_digest_square(kp_session *session, const char *name, int32_t side, const uint8_t *square, kp_error *error);
 
 /* A region's mask, u8 (mask_side, mask_side), its box and whether its mask had pixels. */
 kp_status kp_digest_region(kp_session *session, int region, const kp_encoder_settings *settings, const uint8_t *mask,

@@ -1,10 +1,10 @@
-/* The pipeline: picture and text through the programs `screen`, `roi`, `text` and `fusion`. */
+/* The pipeline: picture, text and user through the programs of an encoder. */
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/fpenv.h"
 #include "encoder/digest.h"
-#include "encoder/regions.h"
 #include "encoder/settings.h"
 #include "runtime/digest.h"
 #include "runtime/inputs.h"
@@ -15,16 +15,17 @@ typedef struct encoder {
   kp_encoder_settings settings;
   kp_resizer resizer;
   uint8_t *square;     /* (side, side, 3): a letterboxed picture or crop */
-  float *image;        /* (image_side, image_side, 3) */
+  float *image;        /* (side, side, 3), of the largest picture */
   uint8_t *masks;      /* (regions, mask_side, mask_side) */
   int32_t *queue;      /* (mask_side, mask_side) */
   float *crops;        /* (regions, crop_side, crop_side, 3); reencode only */
   float *features;     /* in the roi program's memory order; mask_pool only */
   float *region_masks; /* the same */
-  int32_t *ids;        /* (max_tokens) */
-  int32_t *positions;  /* (max_tokens) */
-  int32_t *attention;  /* (max_tokens) */
-  kp_encoding result;  /* given out when all of it is there */
+  kp_detection_buffers detection;
+  int32_t *ids;       /* (max_tokens) */
+  int32_t *positions; /* (max_tokens) */
+  int32_t *attention; /* (max_tokens) */
+  kp_encoding result; /* given out when all of it is there */
 } encoder;
 
 /* One kp_encode. */
@@ -33,14 +34,14 @@ typedef struct encoder_call {
   encoder *state;
   const kp_encoder_settings *settings;
   const kp_image *image;
-  kp_letterbox box; /* where the picture lies in the screen program's input */
+  kp_mask_frame frame;
   kp_tap_fn tap;
   void *tap_context;
   kp_error *error;
 } encoder_call;
 
 const char *kp_stage_name(kp_stage stage) {
-  static const char *const names[KP_STAGE_COUNT] = {"image", "screen", "regions", "roi", "text", "fusion"};
+  static const char *const names[KP_STAGE_COUNT] = {"image", "screen", "global", "regions", "roi", "text", "fusion"};
   return (unsigned)stage < KP_STAGE_COUNT ? names[stage] : "unknown";
 }
 
@@ -53,8 +54,9 @@ kp_status kp_model_encoder_info(const kp_model *model, kp_encoder_info *info, kp
   kp_status status = kp_encoder_settings_read(model, &settings, error);
   kp_fpenv_leave(saved);
   if (status != KP_OK) return status;
-  *info = (kp_encoder_info){.image_side = settings.image_side,
+  *info = (kp_encoder_info){.image_side = settings.screen_picture.side,
                             .crop_side = settings.crop_side,
+                            .regions_side = settings.regions_side,
                             .mask_height = settings.mask_side,
                             .mask_width = settings.mask_side,
                             .max_tokens = settings.max_tokens,
@@ -73,12 +75,27 @@ static void encoder_release(void *data, const kp_allocator *allocator) {
   kp_arena_release(&arena);
 }
 
+static size_t square_of(int32_t side) { return (size_t)side * (size_t)side; }
+
+/* The side of the largest picture that a program takes. */
+static int32_t largest_picture(const kp_encoder_settings *settings) {
+  int32_t side = settings->screen.program != NULL ? settings->screen_picture.side : 1;
+  if (settings->global_picture.side > side) side = settings->global_picture.side;
+  return settings->regions_picture.side > side ? settings->regions_picture.side : side;
+}
+
+static bool allocate_detection_buffers(const kp_encoder_settings *settings, kp_detection_buffers *buffers,
+                                       kp_arena *arena) {
+  buffers->kept = kp_arena_calloc(arena, (size_t)settings->detections.anchors, sizeof(int32_t));
+  buffers->prototypes = kp_arena_calloc(arena, kp_detection_prototype_size(settings->mask_side), sizeof(float));
+  buffers->mask = kp_arena_calloc(arena, square_of(settings->mask_side), 1);
+  return buffers->kept && buffers->prototypes && buffers->mask;
+}
+
 static bool allocate_buffers(encoder *state, kp_arena *arena) {
   const kp_encoder_settings *settings = &state->settings;
-  size_t image = (size_t)settings->image_side * (size_t)settings->image_side;
-  size_t crop = (size_t)settings->crop_side * (size_t)settings->crop_side;
-  size_t mask = (size_t)settings->mask_side * (size_t)settings->mask_side;
-  size_t tokens = (size_t)settings->max_tokens;
+  size_t image = square_of(largest_picture(settings)), crop = square_of(settings->crop_side);
+  size_t mask = square_of(settings->mask_side), tokens = (size_t)settings->max_tokens;
   state->square = kp_arena_calloc(arena, image > crop ? image : crop, 3);
   state->image = kp_arena_calloc(arena, image, 3 * sizeof(float));
   state->masks = kp_arena_calloc(arena, mask, KP_REGION_COUNT);
@@ -88,6 +105,9 @@ static bool allocate_buffers(encoder *state, kp_arena *arena) {
   state->attention = kp_arena_calloc(arena, tokens, sizeof(int32_t));
   bool all = state->square && state->image && state->masks && state->queue && state->ids && state->positions &&
              state->attention;
+  if (settings->region_source == KP_REGIONS_OF_DETECTIONS) {
+    all = allocate_detection_buffers(settings, &state->detection, arena) && all;
+  }
   if (settings->crop_side > 0) {
     state->crops = kp_arena_calloc(arena, crop, KP_REGION_COUNT * 3 * sizeof(float));
     return all && state->crops != NULL;
@@ -137,96 +157,113 @@ static kp_status run_program(const encoder_call *call, const kp_encoder_program 
                              void *const *data, kp_tensor outputs[KP_ENCODER_MAX_PORTS]) {
   const kp_program *program = bound->program;
   kp_tensor inputs[KP_ENCODER_MAX_PORTS], found[KP_ENCODER_MAX_PORTS];
-  for (size_t i = 0; i < program->port_count[KP_INPUT]; i++) {
+  for (size_t i = 0; i < KP_ENCODER_MAX_PORTS; i++) {
     size_t index = bound->inputs[i];
+    if (index == KP_NO_PORT) continue;
     inputs[index] = kp_port_tensor(&program->ports[KP_INPUT][index].port, n, t);
     inputs[index].data = data[i];
   }
   KP_TRY(kp_session_run_unchecked(call->session, bound->index, inputs, program->port_count[KP_INPUT], found,
                                   program->port_count[KP_OUTPUT], call->tap, call->tap_context, call->error));
-  for (size_t i = 0; i < KP_ENCODER_MAX_PORTS; i++) outputs[i] = found[bound->outputs[i]];
+  for (size_t i = 0; i < KP_ENCODER_MAX_PORTS; i++) {
+    outputs[i] = bound->outputs[i] == KP_NO_PORT ? (kp_tensor){0} : found[bound->outputs[i]];
+  }
   return KP_OK;
 }
 
-/* A float tensor of rank 4 and batch 1 in some memory order: element (c, y, x) is data[c * strides[0] + y * strides[1]
- * + x * strides[2]]. */
-typedef struct planes {
-  float *data;
-  size_t sizes[3];
-  size_t strides[3];
-} planes;
-
-static planes planes_of(const kp_port *port, float *data) {
-  planes view = {.data = data};
-  size_t stride = 1;
-  for (int32_t i = port->rank - 1; i >= 0; i--) {
-    int32_t dim = port->order[i];
-    if (dim == 0) continue; /* the batch */
-    view.sizes[dim - 1] = (size_t)port->shape[dim].value;
-    view.strides[dim - 1] = stride;
-    stride *= (size_t)port->shape[dim].value;
-  }
-  return view;
+static kp_planes input_planes(const kp_encoder_program *bound, size_t input, float *data) {
+  return kp_planes_of(&bound->program->ports[KP_INPUT][bound->inputs[input]].port, data);
 }
 
-static void planes_copy(const planes *to, const planes *from) {
-  if (memcmp(to->strides, from->strides, sizeof to->strides) == 0) {
-    memcpy(to->data, from->data, to->sizes[0] * to->sizes[1] * to->sizes[2] * sizeof(float));
-    return;
-  }
-  for (size_t c = 0; c < to->sizes[0]; c++) {
-    for (size_t y = 0; y < to->sizes[1]; y++) {
-      float *row = to->data + c * to->strides[0] + y * to->strides[1];
-      const float *source = from->data + c * from->strides[0] + y * from->strides[1];
-      for (size_t x = 0; x < to->sizes[2]; x++) row[x * to->strides[2]] = source[x * from->strides[2]];
-    }
-  }
+static kp_planes output_planes(const kp_encoder_program *bound, size_t output, const kp_tensor *outputs) {
+  return kp_planes_of(&bound->program->ports[KP_OUTPUT][bound->outputs[output]].port, outputs[output].data);
 }
 
 /* ---- Stages ---- */
 
 /* `rect` of the picture, letterboxed to `side` and normalised: dst is (side, side, 3). */
-static kp_status load_square(const encoder_call *call, kp_rect rect, int32_t side, float *dst) {
+static kp_status load_square(const encoder_call *call, kp_rect rect, const kp_encoder_picture *picture, int32_t side,
+                             float *dst) {
   encoder *state = call->state;
-  KP_TRY(kp_image_letterbox(&state->resizer, call->image, rect, side, call->settings->pad, state->square, call->error));
-  state->resizer.kernels->normalize_u8_f32(dst, state->square, (size_t)side * (size_t)side,
-                                           call->settings->normalization);
+  KP_TRY(kp_image_letterbox(&state->resizer, call->image, rect, side, picture->pad, state->square, call->error));
+  state->resizer.kernels->normalize_u8_f32(dst, state->square, square_of(side), picture->normalization);
   return KP_OK;
 }
 
-static kp_status image_stage(const encoder_call *call) {
+/* The whole picture as `picture` says, into state->image. `name` is the square's in a digest. */
+static kp_status load_picture(const encoder_call *call, const kp_encoder_picture *picture, const char *name) {
   kp_rect whole = {0, 0, call->image->width, call->image->height};
-  KP_TRY(load_square(call, whole, call->settings->image_side, call->state->image));
-  return kp_digest_square(call->session, call->settings->image_side, call->state->square, call->error);
+  KP_TRY(load_square(call, whole, picture, picture->side, call->state->image));
+  return kp_digest_square(call->session, name, picture->side, call->state->square, call->error);
 }
 
-/* Keeps the image embedding, the masks where logits are positive, and the features. */
+/* Masks where logits are positive. */
+static void keep_masks(const encoder_call *call, kp_planes logits) {
+  uint8_t *mask = call->state->masks;
+  for (size_t c = 0; c < logits.sizes[0]; c++) {
+    for (size_t y = 0; y < logits.sizes[1]; y++) {
+      const float *row = logits.data + c * logits.strides[0] + y * logits.strides[1];
+      for (size_t x = 0; x < logits.sizes[2]; x++) *mask++ = row[x * logits.strides[2]] > 0;
+    }
+  }
+}
+
+/* Keeps those of the image embedding, masks and features that the program gives. */
 static kp_status screen_stage(const encoder_call *call) {
   encoder *state = call->state;
   const kp_encoder_settings *settings = call->settings;
   const kp_encoder_program *screen = &settings->screen;
   kp_tensor outputs[KP_ENCODER_MAX_PORTS];
-  void *const data[] = {[KP_SCREEN_IMAGE] = state->image};
+  void *const data[] = {[KP_PICTURE_IMAGE] = state->image};
+  if (screen->program == NULL) return KP_OK;
   KP_TRY(run_program(call, screen, 1, 1, data, outputs));
-  memcpy(state->result.image, outputs[KP_SCREEN_EMBEDDING].data, sizeof state->result.image);
-  if (settings->has_masks) {
-    const kp_port *port = &screen->program->ports[KP_OUTPUT][screen->outputs[KP_SCREEN_MASK_LOGITS]].port;
-    planes logits = planes_of(port, outputs[KP_SCREEN_MASK_LOGITS].data);
-    uint8_t *mask = state->masks;
-    for (size_t c = 0; c < logits.sizes[0]; c++) {
-      for (size_t y = 0; y < logits.sizes[1]; y++) {
-        const float *row = logits.data + c * logits.strides[0] + y * logits.strides[1];
-        for (size_t x = 0; x < logits.sizes[2]; x++) *mask++ = row[x * logits.strides[2]] > 0;
-      }
-    }
+  if (screen->outputs[KP_SCREEN_EMBEDDING] != KP_NO_PORT) {
+    memcpy(state->result.image, outputs[KP_SCREEN_EMBEDDING].data, sizeof state->result.image);
   }
-  if (settings->crop_side == 0) {
-    const kp_encoder_program *roi = &settings->roi;
-    const kp_port *from_port = &screen->program->ports[KP_OUTPUT][screen->outputs[KP_SCREEN_FEATURES]].port;
-    const kp_port *to_port = &roi->program->ports[KP_INPUT][roi->inputs[KP_ROI_FEATURES]].port;
-    planes from = planes_of(from_port, outputs[KP_SCREEN_FEATURES].data), to = planes_of(to_port, state->features);
-    planes_copy(&to, &from);
+  if (screen->outputs[KP_SCREEN_MASK_LOGITS] != KP_NO_PORT) {
+    keep_masks(call, output_planes(screen, KP_SCREEN_MASK_LOGITS, outputs));
   }
+  if (screen->outputs[KP_SCREEN_FEATURES] != KP_NO_PORT) {
+    kp_planes from = output_planes(screen, KP_SCREEN_FEATURES, outputs);
+    kp_planes to = input_planes(&settings->roi, KP_ROI_FEATURES, state->features);
+    kp_planes_copy(&to, &from);
+  }
+  return KP_OK;
+}
+
+/* The image embedding, where it has a program of its own. */
+static kp_status global_stage(const encoder_call *call) {
+  encoder *state = call->state;
+  const kp_encoder_program *global = &call->settings->global;
+  kp_tensor outputs[KP_ENCODER_MAX_PORTS];
+  void *const data[] = {[KP_PICTURE_IMAGE] = state->image};
+  if (global->program == NULL) return KP_OK;
+  KP_TRY(load_picture(call, &call->settings->global_picture, "image.square"));
+  KP_TRY(run_program(call, global, 1, 1, data, outputs));
+  memcpy(state->result.image, outputs[KP_GLOBAL_EMBEDDING].data, sizeof state->result.image);
+  return KP_OK;
+}
+
+/* The masks of the regions' own program. */
+static kp_status run_regions(const encoder_call *call) {
+  encoder *state = call->state;
+  const kp_encoder_settings *settings = call->settings;
+  const kp_encoder_program *regions = &settings->regions;
+  kp_tensor outputs[KP_ENCODER_MAX_PORTS];
+  void *const data[] = {[KP_PICTURE_IMAGE] = state->image};
+  if (regions->program == NULL) return KP_OK;
+  KP_TRY(load_picture(call, &settings->regions_picture, "regions.square"));
+  KP_TRY(run_program(call, regions, 1, 1, data, outputs));
+  if (settings->region_source == KP_REGIONS_OF_MASKS) {
+    keep_masks(call, output_planes(regions, KP_REGIONS_MASK_LOGITS, outputs));
+    return KP_OK;
+  }
+  kp_detections detections = {.boxes = output_planes(regions, KP_REGIONS_BOXES, outputs),
+                              .scores = outputs[KP_REGIONS_SCORES].data,
+                              .coefficients = output_planes(regions, KP_REGIONS_COEFFICIENTS, outputs),
+                              .prototypes = output_planes(regions, KP_REGIONS_PROTOTYPES, outputs)};
+  kp_detections_choose(&detections, &settings->detections, settings->grid, &call->frame, &state->detection,
+                       state->masks);
   return KP_OK;
 }
 
@@ -234,38 +271,37 @@ static kp_status screen_stage(const encoder_call *call) {
 static kp_rect find_region(const encoder_call *call, int region) {
   encoder *state = call->state;
   const kp_encoder_settings *settings = call->settings;
-  int32_t side = settings->mask_side, scale = settings->mask_scale;
-  int32_t width = call->image->width, height = call->image->height;
-  uint8_t *mask = state->masks + (size_t)region * (size_t)side * (size_t)side;
-  if (settings->has_masks && kp_mask_largest_component(mask, side, scale, call->box, state->queue) > 0) {
+  bool is_cell = settings->region_source == KP_REGIONS_OF_GRID;
+  uint8_t *mask = state->masks + (size_t)region * square_of(settings->mask_side);
+  if (!is_cell && kp_mask_largest_component(mask, &call->frame, state->queue) > 0) {
     state->result.roi_valid[region] = true;
-    return kp_mask_box(mask, side, scale, call->box, width, height);
+    return kp_mask_box(mask, &call->frame);
   }
-  state->result.roi_valid[region] = !settings->has_masks;
-  kp_rect rect = kp_grid_box(settings->grid[region], width, height);
-  memset(mask, 0, (size_t)side * (size_t)side);
-  kp_mask_fill(mask, side, scale, call->box, width, height, rect);
+  state->result.roi_valid[region] = is_cell;
+  kp_rect rect = kp_grid_box(settings->grid[region], call->image->width, call->image->height);
+  memset(mask, 0, square_of(settings->mask_side));
+  kp_mask_fill(mask, settings->mask_side, kp_mask_rect(&call->frame, rect));
   return rect;
 }
 
 static kp_status regions_stage(const encoder_call *call) {
   encoder *state = call->state;
   const kp_encoder_settings *settings = call->settings;
-  size_t crop = (size_t)settings->crop_side * (size_t)settings->crop_side * 3;
-  size_t mask = (size_t)settings->mask_side * (size_t)settings->mask_side;
+  size_t crop = square_of(settings->crop_side) * 3, mask = square_of(settings->mask_side);
+  KP_TRY(run_regions(call));
   for (int region = 0; region < KP_REGION_COUNT; region++) {
     kp_rect rect = find_region(call, region);
     memcpy(state->result.boxes[region], (const int32_t[]){rect.x0, rect.y0, rect.x1, rect.y1}, 4 * sizeof(int32_t));
     KP_TRY(kp_digest_region(call->session, region, settings, state->masks + (size_t)region * mask, &state->result,
                             call->error));
     if (settings->crop_side > 0) {
-      KP_TRY(load_square(call, rect, settings->crop_side, state->crops + (size_t)region * crop));
+      KP_TRY(load_square(call, rect, &settings->screen_picture, settings->crop_side,
+                         state->crops + (size_t)region * crop));
       KP_TRY(kp_digest_crop(call->session, region, settings->crop_side, state->square, call->error));
     }
   }
   if (settings->crop_side == 0) {
-    const kp_encoder_program *roi = &settings->roi;
-    planes to = planes_of(&roi->program->ports[KP_INPUT][roi->inputs[KP_ROI_MASKS]].port, state->region_masks);
+    kp_planes to = input_planes(&settings->roi, KP_ROI_MASKS, state->region_masks);
     const uint8_t *pixel = state->masks;
     for (size_t c = 0; c < to.sizes[0]; c++) {
       for (size_t y = 0; y < to.sizes[1]; y++) {
@@ -305,14 +341,33 @@ static kp_status text_stage(const encoder_call *call, const char *text, size_t t
   return KP_OK;
 }
 
-static kp_status fusion_stage(const encoder_call *call, int64_t user) {
+/* The vector of the user, where the model asks for one. */
+static kp_status user_vector(const encoder_call *call, const kp_user *user, float vector[KP_USER_SIZE]) {
+  const kp_encoder_settings *settings = call->settings;
+  size_t bytes = KP_USER_SIZE * sizeof vector[0];
+  if (settings->user.program == NULL) return KP_OK;
+  if (user != NULL && user->vector != NULL) {
+    memcpy(vector, user->vector, bytes);
+    return KP_OK;
+  }
+  bool known = user != NULL && user->id != KP_UNKNOWN_USER;
+  int32_t row = (int32_t)(known ? user->id : settings->user_count);
+  kp_tensor outputs[KP_ENCODER_MAX_PORTS];
+  void *const data[] = {[KP_USER_ID] = &row};
+  KP_TRY(run_program(call, &settings->user, 1, 1, data, outputs));
+  memcpy(vector, outputs[KP_USER_VECTOR].data, bytes);
+  return KP_OK;
+}
+
+static kp_status fusion_stage(const encoder_call *call, const kp_user *user) {
   encoder *state = call->state;
-  int32_t user_id = (int32_t)user;
+  float vector[KP_USER_SIZE];
+  KP_TRY(user_vector(call, user, vector));
   kp_tensor outputs[KP_ENCODER_MAX_PORTS];
   void *const data[] = {[KP_FUSION_IMAGE] = state->result.image,
                         [KP_FUSION_ROIS] = state->result.rois,
                         [KP_FUSION_TEXT] = state->result.text,
-                        [KP_FUSION_USER] = &user_id};
+                        [KP_FUSION_USER] = vector};
   KP_TRY(run_program(call, &call->settings->fusion, 1, 1, data, outputs));
   memcpy(state->result.context, outputs[KP_FUSION_CONTEXT].data, sizeof state->result.context);
   return KP_OK;
@@ -333,12 +388,14 @@ static void end_stage(const encoder_call *call, kp_stage stage, uint64_t *start)
   *start = end;
 }
 
-static kp_status run_stages(const encoder_call *call, const char *text, size_t text_size, int64_t user) {
+static kp_status run_stages(const encoder_call *call, const char *text, size_t text_size, const kp_user *user) {
   uint64_t start = now_nanoseconds();
-  KP_TRY(image_stage(call));
+  if (call->settings->screen.program != NULL) KP_TRY(load_picture(call, &call->settings->screen_picture, "square"));
   end_stage(call, KP_STAGE_IMAGE, &start);
   KP_TRY(screen_stage(call));
   end_stage(call, KP_STAGE_SCREEN, &start);
+  KP_TRY(global_stage(call));
+  end_stage(call, KP_STAGE_GLOBAL, &start);
   KP_TRY(regions_stage(call));
   end_stage(call, KP_STAGE_REGIONS, &start);
   KP_TRY(roi_stage(call));
@@ -350,23 +407,44 @@ static kp_status run_stages(const encoder_call *call, const char *text, size_t t
   return KP_OK;
 }
 
-static kp_status encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
-                        kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error) {
+static kp_status check_user(const kp_encoder_settings *settings, const kp_user *user, kp_error *error) {
+  if (user == NULL || (user->vector == NULL && user->id == KP_UNKNOWN_USER)) return KP_OK;
+  if (settings->user_count == 0) {
+    return kp_fail(error, KP_ERROR_ARGUMENT, "user: expected none, as the model does not ask who types, got %s",
+                   user->vector != NULL ? "a vector" : "a user's number");
+  }
+  if (user->vector == NULL) {
+    if (user->id >= 0 && user->id < settings->user_count) return KP_OK;
+    return kp_fail(error, KP_ERROR_ARGUMENT, "user: expected 0 to %lld, got %lld", (long long)settings->user_count - 1,
+                   (long long)user->id);
+  }
+  for (int i = 0; i < KP_USER_SIZE; i++) {
+    if (isfinite(user->vector[i])) continue;
+    return kp_fail(error, KP_ERROR_ARGUMENT, "user: expected a vector of finite numbers, got %g as element %d",
+                   (double)user->vector[i], i);
+  }
+  return KP_OK;
+}
+
+static kp_status encode(kp_session *session, const kp_image *image, const char *text, size_t text_size,
+                        const kp_user *user, kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error) {
   encoder *state;
   KP_TRY(encoder_of(session, &state, error));
   KP_TRY(kp_image_check(image, error));
   if (text == NULL && text_size > 0) {
     return kp_fail(error, KP_ERROR_ARGUMENT, "text: expected a pointer to %zu bytes, got NULL", text_size);
   }
-  if (user < 0 || user >= state->settings.user_count) {
-    return kp_fail(error, KP_ERROR_ARGUMENT, "user: expected 0 to %lld, got %lld",
-                   (long long)state->settings.user_count - 1, (long long)user);
-  }
+  const kp_encoder_settings *settings = &state->settings;
+  KP_TRY(check_user(settings, user, error));
   encoder_call call = {.session = session,
                        .state = state,
-                       .settings = &state->settings,
+                       .settings = settings,
                        .image = image,
-                       .box = kp_letterbox_fit(image->width, image->height, state->settings.image_side),
+                       .frame = {.side = settings->mask_side,
+                                 .scale = settings->mask_scale,
+                                 .box = kp_letterbox_fit(image->width, image->height, settings->regions_side),
+                                 .width = image->width,
+                                 .height = image->height},
                        .tap = tap,
                        .tap_context = tap_context,
                        .error = error};
@@ -379,7 +457,7 @@ static kp_status encode(kp_session *session, const kp_image *image, const char *
   return KP_OK;
 }
 
-kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
+kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, const kp_user *user,
                     kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error) {
   if (session == NULL || encoding == NULL) {
     return kp_fail(error, KP_ERROR_ARGUMENT, "session, encoding: expected a pointer, got NULL");

@@ -14,12 +14,12 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high) {
 
 enum { OUTSIDE = 0, UNVISITED = 1, VISITED = 2 };
 
-static void clear_margins(uint8_t *mask, int32_t side, int32_t scale, kp_letterbox box) {
-  for (int32_t y = 0; y < side; y++) {
-    bool row_inside = (y + 1) * scale > box.y && y * scale < box.y + box.height;
-    for (int32_t x = 0; x < side; x++) {
-      bool inside = row_inside && (x + 1) * scale > box.x && x * scale < box.x + box.width;
-      if (!inside) mask[y * side + x] = OUTSIDE;
+static void clear_margins(uint8_t *mask, const kp_mask_frame *frame) {
+  kp_rect inside = kp_mask_rect(frame, (kp_rect){0, 0, frame->width, frame->height});
+  for (int32_t y = 0; y < frame->side; y++) {
+    for (int32_t x = 0; x < frame->side; x++) {
+      bool keep = y >= inside.y0 && y < inside.y1 && x >= inside.x0 && x < inside.x1;
+      if (!keep) mask[y * frame->side + x] = OUTSIDE;
     }
   }
 }
@@ -42,9 +42,9 @@ static int32_t flood(uint8_t *mask, int32_t side, int32_t seed, int32_t *queue) 
   return count;
 }
 
-int32_t kp_mask_largest_component(uint8_t *mask, int32_t side, int32_t scale, kp_letterbox box, int32_t *queue) {
-  clear_margins(mask, side, scale, box);
-  int32_t pixels = side * side, best_seed = 0, best_count = 0;
+int32_t kp_mask_largest_component(uint8_t *mask, const kp_mask_frame *frame, int32_t *queue) {
+  clear_margins(mask, frame);
+  int32_t side = frame->side, pixels = side * side, best_seed = 0, best_count = 0;
   for (int32_t pixel = 0; pixel < pixels; pixel++) {
     if (mask[pixel] != UNVISITED) continue;
     int32_t count = flood(mask, side, pixel, queue);
@@ -62,7 +62,9 @@ int32_t kp_mask_largest_component(uint8_t *mask, int32_t side, int32_t scale, kp
 
 /* ---- Between the mask and the picture ---- */
 
-kp_rect kp_mask_box(const uint8_t *mask, int32_t side, int32_t scale, kp_letterbox box, int32_t width, int32_t height) {
+kp_rect kp_mask_box(const uint8_t *mask, const kp_mask_frame *frame) {
+  int32_t side = frame->side, scale = frame->scale, width = frame->width, height = frame->height;
+  kp_letterbox box = frame->box;
   int32_t x0 = side, y0 = side, x1 = 0, y1 = 0; /* in mask pixels */
   for (int32_t y = 0; y < side; y++) {
     for (int32_t x = 0; x < side; x++) {
@@ -96,18 +98,22 @@ kp_rect kp_grid_box(const uint32_t cell[4], int32_t width, int32_t height) {
   return rect;
 }
 
-void kp_mask_fill(uint8_t *mask, int32_t side, int32_t scale, kp_letterbox box, int32_t width, int32_t height,
-                  kp_rect rect) {
+kp_rect kp_mask_rect(const kp_mask_frame *frame, kp_rect rect) {
+  int32_t side = frame->side;
+  kp_letterbox box = frame->box;
   /* The picture's x lies at box.x + x * box.width / width in the letterbox. */
-  int64_t cell_width = (int64_t)scale * width, cell_height = (int64_t)scale * height;
-  int64_t left = (int64_t)box.x * width, top = (int64_t)box.y * height;
-  int64_t x0 = floor_div(left + (int64_t)rect.x0 * box.width, cell_width);
-  int64_t x1 = ceil_div(left + (int64_t)rect.x1 * box.width, cell_width);
-  int64_t y0 = floor_div(top + (int64_t)rect.y0 * box.height, cell_height);
-  int64_t y1 = ceil_div(top + (int64_t)rect.y1 * box.height, cell_height);
-  x1 = clamp(x1, 0, side);
-  y1 = clamp(y1, 0, side);
-  for (int64_t y = clamp(y0, 0, side); y < y1; y++) {
-    for (int64_t x = clamp(x0, 0, side); x < x1; x++) mask[y * side + x] = 1;
+  int64_t cell_width = (int64_t)frame->scale * frame->width, cell_height = (int64_t)frame->scale * frame->height;
+  int64_t left = (int64_t)box.x * frame->width, top = (int64_t)box.y * frame->height;
+  return (kp_rect){
+      .x0 = (int32_t)clamp(floor_div(left + (int64_t)rect.x0 * box.width, cell_width), 0, side),
+      .y0 = (int32_t)clamp(floor_div(top + (int64_t)rect.y0 * box.height, cell_height), 0, side),
+      .x1 = (int32_t)clamp(ceil_div(left + (int64_t)rect.x1 * box.width, cell_width), 0, side),
+      .y1 = (int32_t)clamp(ceil_div(top + (int64_t)rect.y1 * box.height, cell_height), 0, side),
+  };
+}
+
+void kp_mask_fill(uint8_t *mask, int32_t side, kp_rect rect) {
+  for (int32_t y = rect.y0; y < rect.y1; y++) {
+    for (int32_t x = rect.x0; x < rect.x1; x++) mask[y * side + x] = 1;
   }
 }

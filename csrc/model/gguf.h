@@ -72,6 +72,7 @@ const kp_gguf_tensor *kp_gguf_find_tensor(const kp_gguf *gguf, const char *name)
 /* The required key with its type; KP_ERROR_MODEL names what is missing or of another type. */
 kp_status kp_gguf_string(const kp_gguf *gguf, const char *key, const char **value, kp_error *error);
 kp_status kp_gguf_u32(const kp_gguf *gguf, const char *key, uint32_t *value, kp_error *error);
+kp_status kp_gguf_f32(const kp_gguf *gguf, const char *key, float *value, kp_error *error);
 kp_status kp_gguf_bool(const kp_gguf *gguf, const char *key, bool *value, kp_error *error);
 /* An array of exactly `count` numbers. */
 kp_status kp_gguf_u32_array(const kp_gguf *gguf, const char *key, size_t count, uint32_t *values, kp_error *error);

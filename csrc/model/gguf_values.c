@@ -41,6 +41,15 @@ kp_status kp_gguf_bool(const kp_gguf *gguf, const char *key, bool *value, kp_err
   return KP_OK;
 }
 
+kp_status kp_gguf_f32(const kp_gguf *gguf, const char *key, float *value, kp_error *error) {
+  const kp_gguf_value *found;
+  KP_TRY(find_required(gguf, key, &found, error));
+  if (found->is_array || found->type != KP_GGUF_F32) return wrong_type(error, found, "f32");
+  uint32_t bits = (uint32_t)kp_little_endian(found->raw, 4);
+  memcpy(value, &bits, sizeof bits);
+  return KP_OK;
+}
+
 /* Element `index` of an array of integers of any width; writers choose the width. u64 values beyond INT64_MAX are given
  * as INT64_MAX: no caller takes that many. False where the elements are no integers. */
 static bool integer_at(const kp_gguf_value *value, size_t index, int64_t *result) {

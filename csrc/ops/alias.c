@@ -13,11 +13,12 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   call->output.dtype = x->dtype;
   call->output.shape = shape;
   if (x->dtype != KP_I8) return KP_OK;
-  if (shape.rank < 1 || x->shape.rank < 1 || kp_last_dim(&call->output) != kp_last_dim(x)) {
+  if (shape.rank < 1 || x->shape.rank < 1 || kp_last_dim(&call->output) == 0 ||
+      kp_last_dim(x) % kp_last_dim(&call->output) != 0) {
     return kp_fail(error, KP_ERROR_MODEL, "alias: expected the last dimension of i8 kept, got %s from %s",
                    kp_shape_format(&shape).text, kp_shape_format(&x->shape).text);
   }
-  return kp_check_same_quantization("alias", x, &call->output, 0, error);
+  return kp_check_repeated_quantization("alias", x, &call->output, error);
 }
 
 const kp_op kp_op_alias = {

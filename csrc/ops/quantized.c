@@ -52,15 +52,30 @@ kp_status kp_check_quantized(const char *op, const char *operand, const kp_view 
   return kp_fail(error, KP_ERROR_MODEL, "%s: expected %s quantised, got an i8 weight", op, operand);
 }
 
+static bool is_same(const kp_quantization *a, size_t a_first, const kp_quantization *b, size_t b_first,
+                    size_t channels) {
+  return memcmp(a->scale + a_first, b->scale + b_first, channels * sizeof(float)) == 0 &&
+         memcmp(a->zero_point + a_first, b->zero_point + b_first, channels) == 0;
+}
+
+static kp_status differs(const char *op, kp_error *error) {
+  return kp_fail(error, KP_ERROR_MODEL, "%s: expected the output to have its input's scales and zero points", op);
+}
+
 kp_status kp_check_same_quantization(const char *op, const kp_view *x, const kp_view *output, size_t first,
                                      kp_error *error) {
   KP_TRY(kp_check_quantized(op, "x", x, error));
   const kp_quantization *from = &x->quantization, *to = &output->quantization;
   size_t channels = kp_last_dim(x);
-  if (to->scale != NULL && first + channels <= kp_last_dim(output) &&
-      memcmp(from->scale, to->scale + first, channels * sizeof(float)) == 0 &&
-      memcmp(from->zero_point, to->zero_point + first, channels) == 0) {
-    return KP_OK;
-  }
-  return kp_fail(error, KP_ERROR_MODEL, "%s: expected the output to have its input's scales and zero points", op);
+  bool same = to->scale != NULL && first + channels <= kp_last_dim(output) && is_same(from, 0, to, first, channels);
+  return same ? KP_OK : differs(op, error);
+}
+
+kp_status kp_check_repeated_quantization(const char *op, const kp_view *x, const kp_view *output, kp_error *error) {
+  KP_TRY(kp_check_quantized(op, "x", x, error));
+  const kp_quantization *from = &x->quantization, *to = &output->quantization;
+  size_t channels = kp_last_dim(output);
+  bool same = to->scale != NULL && channels > 0 && kp_last_dim(x) % channels == 0;
+  for (size_t c = 0; same && c < kp_last_dim(x); c += channels) same = is_same(from, c, to, 0, channels);
+  return same ? KP_OK : differs(op, error);
 }

@@ -40,5 +40,7 @@ kp_status kp_check_quantized(const char *op, const char *operand, const kp_view 
 /* The output's channels from `first` on have x's scales and zero points. */
 kp_status kp_check_same_quantization(const char *op, const kp_view *x, const kp_view *output, size_t first,
                                      kp_error *error);
+/* The same where x has the output's channels several times over: each pixel of x becomes several. */
+kp_status kp_check_repeated_quantization(const char *op, const kp_view *x, const kp_view *output, kp_error *error);
 
 #endif /* KP_OPS_QUANTIZED_H */

@@ -7,18 +7,18 @@ enum { DIMS = 0, STRIDES, OFFSET, SHAPE };
 /* Columns of a transpose that one task moves: whole cache lines of the source. */
 #define TRANSPOSE_COLUMNS 64
 
-/* Whole channels move: the last dimension stays the last. */
+/* Whole channels move: every element keeps its index in the last dimension, modulo the output's. */
 static kp_status check_i8(const kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0];
   const kp_attribute *dims = &call->attributes[DIMS], *strides = &call->attributes[STRIDES];
-  int64_t channels = x->shape.rank > 0 ? x->shape.dim[x->shape.rank - 1] : 0;
   const kp_shape *shape = &call->output.shape;
-  bool whole = channels > 0 && dims->count > 0 && shape->rank > 0 && shape->dim[shape->rank - 1] == channels &&
-               dims->i[dims->count - 1] % channels == 0 && strides->i[strides->count - 1] == 1 &&
-               call->attributes[OFFSET].i[0] % channels == 0;
+  int64_t channels = shape->rank > 0 ? shape->dim[shape->rank - 1] : 0;
+  bool whole = channels > 0 && dims->count > 0 && x->shape.rank > 0 &&
+               x->shape.dim[x->shape.rank - 1] % channels == 0 && dims->i[dims->count - 1] % channels == 0 &&
+               strides->i[strides->count - 1] == 1 && call->attributes[OFFSET].i[0] % channels == 0;
   for (int i = 0; whole && i + 1 < strides->count; i++) whole = strides->i[i] % channels == 0;
   if (!whole) return kp_fail(error, KP_ERROR_MODEL, "rearrange: expected the last dimension of i8 kept");
-  return kp_check_same_quantization("rearrange", x, &call->output, 0, error);
+  return kp_check_repeated_quantization("rearrange", x, &call->output, error);
 }
 
 static kp_status infer(kp_op_call *call, kp_error *error) {

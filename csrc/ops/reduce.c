@@ -2,8 +2,8 @@
 
 #include "ops/quantized.h"
 
-static const char *const functions[] = {"mean", "sum", "l2norm", NULL};
-enum { MEAN = 0, SUM, L2NORM };
+static const char *const functions[] = {"mean", "sum", "l2norm", "max", "min", NULL};
+enum { MEAN = 0, SUM, L2NORM, MAX, MIN };
 enum { FUNCTION = 0, AXES, KEEPDIM };
 
 /* A mean over all axes but the first ones and the last: (outer, length, channels) to (outer, channels). */
@@ -24,7 +24,9 @@ static kp_status check_i8(const kp_op_call *call, kp_error *error) {
 static kp_status infer(kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0];
   const kp_attribute *axes = &call->attributes[AXES];
-  if (x->dtype != KP_I8) KP_TRY(kp_check_dtype("reduce", "x", x, KP_F32, error));
+  int64_t function = call->attributes[FUNCTION].i[0];
+  bool integers = x->dtype == KP_I32 && function != MEAN && function != L2NORM;
+  if (x->dtype != KP_I8 && !integers) KP_TRY(kp_check_dtype("reduce", "x", x, KP_F32, error));
   KP_TRY(kp_check_not_empty("reduce", "x", &x->shape, error));
   KP_TRY(kp_check_range("reduce", "axes", axes, 0, (int64_t)x->shape.rank - 1, error));
   KP_TRY(kp_check_range("reduce", "keepdim", &call->attributes[KEEPDIM], 0, 1, error));
@@ -40,12 +42,12 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
     if (reduced) next++;
     if (!reduced || call->attributes[KEEPDIM].i[0]) shape.dim[shape.rank++] = reduced ? 1 : x->shape.dim[i];
   }
-  call->output.dtype = KP_F32;
+  call->output.dtype = integers ? KP_I32 : KP_F32;
   call->output.shape = shape;
   return x->dtype == KP_I8 ? check_i8(call, error) : KP_OK;
 }
 
-/* One pass: (outer, length, inner) summed over `length` to (outer, inner). */
+/* One pass: (outer, length, inner) to (outer, inner), summed over `length` or the extremes along it. */
 typedef struct reduce_pass {
   size_t outer, length, inner;
 } reduce_pass;
@@ -77,12 +79,60 @@ static reduce_passes describe(const kp_op_call *call) {
 }
 
 typedef struct pass_run {
-  const kp_kernels *kernels;
+  const kp_op_call *call;
   const reduce_pass *pass;
-  const float *x;
-  float *out;
+  const char *x;
+  char *out;
   size_t row_step, column_step, column_tasks;
 } pass_run;
+
+/* Sums are taken modulo 2^32. */
+static int32_t apply_i32(int64_t function, int32_t a, int32_t b) {
+  if (function == SUM) return (int32_t)((uint32_t)a + (uint32_t)b);
+  return (function == MAX) == (a > b) ? a : b;
+}
+
+static void reduce_i32(const pass_run *run, int32_t *out, const int32_t *x, size_t width) {
+  int64_t function = run->call->attributes[FUNCTION].i[0];
+  for (size_t c = 0; c < width; c++) out[c] = x[c];
+  for (size_t row = 1; row < run->pass->length; row++) {
+    for (size_t c = 0; c < width; c++) out[c] = apply_i32(function, out[c], x[row * run->pass->inner + c]);
+  }
+}
+
+static void extremes_f32(const pass_run *run, float *out, const float *x, size_t width) {
+  kp_binary function = run->call->attributes[FUNCTION].i[0] == MAX ? KP_MAX : KP_MIN;
+  memcpy(out, x, width * sizeof(float));
+  for (size_t row = 1; row < run->pass->length; row++) {
+    run->call->kernels->binary_f32[function](out, out, 1, x + row * run->pass->inner, 1, width);
+  }
+}
+
+static void extreme_f32(const pass_run *run, float *out, const float *x) {
+  bool max = run->call->attributes[FUNCTION].i[0] == MAX;
+  float best = x[0];
+  for (size_t i = 1; i < run->pass->length; i++) {
+    if (max ? x[i] > best : x[i] < best) best = x[i];
+  }
+  *out = best;
+}
+
+static void reduce_f32(const pass_run *run, float *out, const float *x, size_t width) {
+  const kp_kernels *kernels = run->call->kernels;
+  const reduce_pass *pass = run->pass;
+  int64_t function = run->call->attributes[FUNCTION].i[0];
+  if (function == MAX || function == MIN) {
+    if (pass->inner == 1) {
+      extreme_f32(run, out, x);
+    } else {
+      extremes_f32(run, out, x, width);
+    }
+  } else if (pass->inner == 1) {
+    *out = kernels->sum_f32(x, pass->length);
+  } else {
+    kernels->sum_rows_f32(out, x, pass->inner, pass->length, width);
+  }
+}
 
 static void pass_task(void *context, size_t task, int thread) {
   (void)thread;
@@ -91,18 +141,19 @@ static void pass_task(void *context, size_t task, int thread) {
   kp_range rows = kp_task_range(pass->outer, run->row_step, task / run->column_tasks);
   kp_range columns = kp_task_range(pass->inner, run->column_step, task % run->column_tasks);
   for (size_t row = rows.begin; row < rows.end; row++) {
-    const float *x = run->x + row * pass->length * pass->inner + columns.begin;
-    float *out = run->out + row * pass->inner + columns.begin;
-    if (pass->inner == 1) {
-      *out = run->kernels->sum_f32(x, pass->length);
+    const void *x = run->x + (row * pass->length * pass->inner + columns.begin) * sizeof(float);
+    void *out = run->out + (row * pass->inner + columns.begin) * sizeof(float);
+    if (run->call->output.dtype == KP_I32) {
+      reduce_i32(run, out, x, columns.end - columns.begin);
     } else {
-      run->kernels->sum_rows_f32(out, x, pass->inner, pass->length, columns.end - columns.begin);
+      reduce_f32(run, out, x, columns.end - columns.begin);
     }
   }
 }
 
-static void run_pass(const kp_op_call *call, const reduce_pass *pass, const float *x, float *out) {
-  pass_run run = {.kernels = call->kernels, .pass = pass, .x = x, .out = out};
+/* Elements have four bytes, of f32 and of i32. */
+static void run_pass(const kp_op_call *call, const reduce_pass *pass, const void *x, void *out) {
+  pass_run run = {.call = call, .pass = pass, .x = x, .out = out};
   run.row_step = kp_max_size(1, KP_TASK_ELEMENTS / (pass->length * pass->inner));
   run.column_step = kp_min_size(pass->inner, kp_round_up(kp_max_size(1, KP_TASK_ELEMENTS / pass->length), 16));
   run.column_tasks = kp_divide_up(pass->inner, run.column_step);
@@ -176,8 +227,8 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
   size_t count = (size_t)kp_shape_elements(&call->inputs[0].shape);
   size_t results = (size_t)kp_shape_elements(&call->output.shape);
   char *free_scratch = call->scratch;
-  const float *x = call->inputs[0].data;
-  float *out = call->output.data;
+  const void *x = call->inputs[0].data;
+  void *out = call->output.data;
   if (function == L2NORM) {
     float *squares = (float *)(void *)free_scratch;
     call->kernels->binary_f32[KP_MUL](squares, x, 1, x, 1, count);
@@ -186,7 +237,7 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
   }
   for (int i = 0; i < reduction.count; i++) {
     const reduce_pass *pass = &reduction.passes[i];
-    float *target = i + 1 < reduction.count ? (float *)(void *)free_scratch : out;
+    void *target = i + 1 < reduction.count ? free_scratch : out;
     run_pass(call, pass, x, target);
     free_scratch += kp_scratch_bytes(pass->outer * pass->inner);
     x = target;

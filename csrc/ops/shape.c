@@ -69,6 +69,13 @@ bool kp_shape_equal(const kp_shape *a, const kp_shape *b) {
   return true;
 }
 
+kp_axis kp_axis_of(const kp_shape *shape, int64_t axis) {
+  kp_axis result = {.outer = 1, .length = (size_t)shape->dim[axis], .inner = 1};
+  for (int32_t i = 0; i < axis; i++) result.outer *= (size_t)shape->dim[i];
+  for (int32_t i = (int32_t)axis + 1; i < shape->rank; i++) result.inner *= (size_t)shape->dim[i];
+  return result;
+}
+
 /* ---- Broadcasting ---- */
 
 kp_status kp_broadcast_shape(const char *op, const kp_shape *shape, kp_shape *result, kp_error *error) {

@@ -34,6 +34,13 @@ kp_status kp_check_not_empty(const char *op, const char *operand, const kp_shape
 
 bool kp_shape_equal(const kp_shape *a, const kp_shape *b);
 
+/* A shape as (outer, length, inner) around one of its dimensions. */
+typedef struct kp_axis {
+  size_t outer, length, inner;
+} kp_axis;
+
+kp_axis kp_axis_of(const kp_shape *shape, int64_t axis);
+
 /* ---- Broadcasting ---- */
 
 /* NumPy's broadcast of `shape` with *result, into *result. */

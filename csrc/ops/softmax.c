@@ -13,7 +13,7 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   return KP_OK;
 }
 
-/* x as (outer, length, inner), normalised over `length`. */
+/* Normalised over `length`. */
 typedef struct softmax_run {
   const kp_op_call *call;
   size_t outer, length, inner;
@@ -21,11 +21,8 @@ typedef struct softmax_run {
 } softmax_run;
 
 static softmax_run describe(const kp_op_call *call) {
-  const kp_shape *shape = &call->output.shape;
-  int32_t axis = (int32_t)call->attributes[0].i[0];
-  softmax_run run = {.call = call, .outer = 1, .length = (size_t)shape->dim[axis], .inner = 1};
-  for (int32_t i = 0; i < axis; i++) run.outer *= (size_t)shape->dim[i];
-  for (int32_t i = axis + 1; i < shape->rank; i++) run.inner *= (size_t)shape->dim[i];
+  kp_axis axis = kp_axis_of(&call->output.shape, call->attributes[0].i[0]);
+  softmax_run run = {.call = call, .outer = axis.outer, .length = axis.length, .inner = axis.inner};
   run.row_step = kp_max_size(1, KP_TASK_ELEMENTS / run.length);
   run.column_tasks = kp_divide_up(run.inner, BLOCK_COLUMNS);
   return run;

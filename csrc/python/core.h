@@ -21,6 +21,7 @@
 typedef struct kp_py_state {
   PyTypeObject *model_type;
   PyTypeObject *session_type;
+  PyTypeObject *tokenizer_type;
   PyObject *exceptions[KP_ERROR_CANCELLED + 1]; /* by kp_status; from keypilot.errors and builtins */
 } kp_py_state;
 
@@ -82,6 +83,7 @@ PyObject *kp_py_session_take_digest(PyObject *session, PyObject *ignored);
 
 extern PyType_Spec kp_py_model_spec;
 extern PyType_Spec kp_py_session_spec;
+extern PyType_Spec kp_py_tokenizer_spec; /* tokenizer.c */
 
 /* ---- Functions of layers below the runtime, for tests and tools, ending with a sentinel ---- */
 

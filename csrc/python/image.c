@@ -1,6 +1,6 @@
 /* Letterboxing and regions as functions of arrays: what tests compare with Pillow and NumPy, without a model. */
 #include "image/image.h"
-#include "encoder/regions.h"
+#include "encoder/detections.h"
 #include "python/core.h"
 
 /* ---- letterbox ---- */
@@ -87,6 +87,14 @@ static bool sizes_fit(const kp_py_state *state, npy_intp mask_side, int image_si
   return false;
 }
 
+static kp_mask_frame mask_frame(int32_t side, int32_t image_side, int32_t width, int32_t height) {
+  return (kp_mask_frame){.side = side,
+                         .scale = image_side / side,
+                         .box = kp_letterbox_fit(width, height, image_side),
+                         .width = width,
+                         .height = height};
+}
+
 /* regions(masks, image_side, width, height) -> (masks, boxes, valid): the largest component of each mask, (n, S, S)
  * uint8 of 0 and 1, and its box, (n, 4) int32; zeros and False where a mask is empty. */
 static PyObject *image_regions(PyObject *module, PyObject *args) {
@@ -125,13 +133,12 @@ static PyObject *image_regions(PyObject *module, PyObject *args) {
   int32_t *box = PyArray_DATA(boxes);
   npy_bool *is_valid = PyArray_DATA(valid);
   Py_BEGIN_ALLOW_THREADS;
-  kp_letterbox fit = kp_letterbox_fit(width, height, image_side);
-  int32_t scale = image_side / (int32_t)side;
+  kp_mask_frame frame = mask_frame((int32_t)side, image_side, width, height);
   for (npy_intp i = 0; i < count; i++, mask += side * side, box += 4) {
     for (npy_intp j = 0; j < side * side; j++) mask[j] = mask[j] != 0;
-    is_valid[i] = kp_mask_largest_component(mask, (int32_t)side, scale, fit, queue) > 0;
+    is_valid[i] = kp_mask_largest_component(mask, &frame, queue) > 0;
     if (!is_valid[i]) continue;
-    kp_rect rect = kp_mask_box(mask, (int32_t)side, scale, fit, width, height);
+    kp_rect rect = kp_mask_box(mask, &frame);
     box[0] = rect.x0;
     box[1] = rect.y0;
     box[2] = rect.x1;
@@ -160,10 +167,90 @@ static PyObject *image_grid_region(PyObject *module, PyObject *args) {
   npy_intp shape[] = {side, side};
   PyArrayObject *mask = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_UINT8, 0);
   if (mask == NULL) return NULL;
-  kp_letterbox fit = kp_letterbox_fit(width, height, image_side);
+  kp_mask_frame frame = mask_frame(side, image_side, width, height);
   kp_rect rect = kp_grid_box(cell, width, height);
-  kp_mask_fill(PyArray_DATA(mask), side, image_side / side, fit, width, height, rect);
+  kp_mask_fill(PyArray_DATA(mask), side, kp_mask_rect(&frame, rect));
   return Py_BuildValue("(N(iiii))", mask, (int)rect.x0, (int)rect.y0, (int)rect.x1, (int)rect.y1);
+}
+
+/* ---- detections ---- */
+
+/* A float array of this shape as the core's port would hold it. NULL with an exception for another. */
+static PyArrayObject *float_array(const kp_py_state *state, PyObject *object, const char *name, int rank,
+                                  const npy_intp *shape) {
+  PyArrayObject *array = (PyArrayObject *)PyArray_FROMANY(object, NPY_FLOAT32, rank, rank, NPY_ARRAY_CARRAY_RO);
+  if (array == NULL || PyArray_CompareLists(PyArray_DIMS(array), shape, rank)) return array;
+  kp_py_fail(state, KP_ERROR_SHAPE, "%s: its shape does not fit the others'", name);
+  Py_DECREF(array);
+  return NULL;
+}
+
+static kp_planes dense_planes(PyArrayObject *array) {
+  kp_planes view = {.data = PyArray_DATA(array), .sizes = {1, 1, 1}};
+  for (int i = 0; i < PyArray_NDIM(array); i++) {
+    view.sizes[i] = (size_t)PyArray_DIM(array, i);
+    view.strides[i] = (size_t)PyArray_STRIDE(array, i) / sizeof(float);
+  }
+  return view;
+}
+
+/* detection_masks((boxes, scores, coefficients, prototypes), (min_score, max_overlap, max_count), grid, image_side,
+ * width, height) -> (kept, masks) */
+static PyObject *image_detection_masks(PyObject *module, PyObject *args) {
+  const kp_py_state *state = kp_py_state_of(module);
+  PyObject *objects[4], *grid_object;
+  kp_detection_settings settings;
+  int image_side, width, height;
+  if (!PyArg_ParseTuple(args, "(OOOO)(ffi)Oiii:detection_masks", &objects[0], &objects[1], &objects[2], &objects[3],
+                        &settings.min_score, &settings.max_overlap, &settings.max_count, &grid_object, &image_side,
+                        &width, &height)) {
+    return NULL;
+  }
+  Py_ssize_t anchors = PyObject_Size(objects[1]);
+  PyArrayObject *grid = (PyArrayObject *)PyArray_FROMANY(grid_object, NPY_UINT32, 2, 2, NPY_ARRAY_CARRAY_RO);
+  PyArrayObject *prototypes = (PyArrayObject *)PyArray_FROMANY(objects[3], NPY_FLOAT32, 3, 3, NPY_ARRAY_CARRAY_RO);
+  npy_intp side = prototypes == NULL ? 1 : PyArray_DIM(prototypes, 1);
+  npy_intp grid_shape[] = {KP_REGION_COUNT, 4}, prototypes_shape[] = {KP_DETECTION_COEFFICIENTS, side, side};
+  npy_intp shapes[][3] = {{anchors, 4}, {anchors}, {anchors, KP_DETECTION_COEFFICIENTS}};
+  PyArrayObject *boxes = float_array(state, objects[0], "boxes", 2, shapes[0]);
+  PyArrayObject *scores = float_array(state, objects[1], "scores", 1, shapes[1]);
+  PyArrayObject *coefficients = float_array(state, objects[2], "coefficients", 2, shapes[2]);
+  PyObject *result = NULL;
+  bool fits = grid && prototypes && PyArray_CompareLists(PyArray_DIMS(grid), grid_shape, 2) &&
+              PyArray_CompareLists(PyArray_DIMS(prototypes), prototypes_shape, 3);
+  if (!fits && !PyErr_Occurred()) kp_py_fail(state, KP_ERROR_SHAPE, "grid, prototypes: expected (4, 4), (32, S, S)");
+  if (fits && boxes && scores && coefficients && sizes_fit(state, side, image_side, width, height)) {
+    npy_intp kept_shape[] = {anchors}, masks_shape[] = {KP_REGION_COUNT, side, side};
+    PyArrayObject *kept = (PyArrayObject *)PyArray_ZEROS(1, kept_shape, NPY_INT32, 0);
+    PyArrayObject *masks = (PyArrayObject *)PyArray_ZEROS(3, masks_shape, NPY_UINT8, 0);
+    kp_detection_buffers buffers = {
+        .kept = kept == NULL ? NULL : PyArray_DATA(kept),
+        .prototypes = PyMem_Calloc(kp_detection_prototype_size((int32_t)side), sizeof(float)),
+        .mask = PyMem_Malloc((size_t)(side * side))};
+    if (kept && masks && buffers.prototypes && buffers.mask) {
+      kp_detections detections = {.boxes = dense_planes(boxes),
+                                  .scores = PyArray_DATA(scores),
+                                  .coefficients = dense_planes(coefficients),
+                                  .prototypes = dense_planes(prototypes)};
+      kp_mask_frame frame = mask_frame((int32_t)side, image_side, width, height);
+      settings.anchors = (int32_t)anchors;
+      const uint32_t(*cells)[4] = PyArray_DATA(grid);
+      kp_detections_choose(&detections, &settings, cells, &frame, &buffers, PyArray_DATA(masks));
+      int32_t count = kp_detections_keep(&detections, &settings, buffers.kept);
+      PyObject *indices = PySequence_GetSlice((PyObject *)kept, 0, count);
+      result = indices == NULL ? NULL : Py_BuildValue("NO", indices, masks);
+    }
+    PyMem_Free(buffers.prototypes);
+    PyMem_Free(buffers.mask);
+    Py_XDECREF(kept);
+    Py_XDECREF(masks);
+  }
+  Py_XDECREF(grid);
+  Py_XDECREF(prototypes);
+  Py_XDECREF(boxes);
+  Py_XDECREF(scores);
+  Py_XDECREF(coefficients);
+  return result;
 }
 
 PyMethodDef kp_py_image_methods[] = {
@@ -175,6 +262,11 @@ PyMethodDef kp_py_image_methods[] = {
      "regions(masks, image_side, width, height)\n--\n\n"
      "(masks, boxes, valid): each mask's largest component, uint8 (n, S, S), and its box in the picture, int32 (n, 4); "
      "zeros and False where a mask is empty."},
+    {"detection_masks", image_detection_masks, METH_VARARGS,
+     "detection_masks(detections, limits, grid, image_side, width, height)\n--\n\n"
+     "(kept, masks) of (boxes, scores, coefficients, prototypes) under (min_score, max_overlap, max_count): the "
+     "indices "
+     "that non-maximum suppression keeps, and the mask for each cell of the grid, uint8 (4, S, S)."},
     {"grid_region", image_grid_region, METH_VARARGS,
      "grid_region(cell, side, image_side, width, height)\n--\n\n"
      "(mask, box) of a cell of the fixed grid, in thousandths of the picture's sides."},

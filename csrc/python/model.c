@@ -302,9 +302,10 @@ static PyObject *model_encoder_info(PyObject *self, PyObject *Py_UNUSED(ignored)
   if (kp_model_encoder_info(model_of(self), &info, &error) != KP_OK) {
     return kp_py_raise(kp_py_state_of_instance(self), &error);
   }
-  return Py_BuildValue("{s:i,s:i,s:(ii),s:i,s:L,s:N}", "image_side", info.image_side, "crop_side", info.crop_side,
-                       "mask_shape", info.mask_height, info.mask_width, "max_tokens", info.max_tokens, "user_count",
-                       (long long)info.user_count, "trained", PyBool_FromLong(info.trained));
+  return Py_BuildValue("{s:i,s:i,s:i,s:(ii),s:i,s:L,s:N}", "image_side", info.image_side, "crop_side", info.crop_side,
+                       "regions_side", info.regions_side, "mask_shape", info.mask_height, info.mask_width, "max_tokens",
+                       info.max_tokens, "user_count", (long long)info.user_count, "trained",
+                       PyBool_FromLong(info.trained));
 }
 
 static PyObject *model_isa(PyObject *self, void *Py_UNUSED(closure)) {

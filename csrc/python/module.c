@@ -156,6 +156,8 @@ static int module_exec(PyObject *module) {
   if (state->model_type == NULL) return -1;
   state->session_type = add_type(module, &kp_py_session_spec);
   if (state->session_type == NULL) return -1;
+  state->tokenizer_type = add_type(module, &kp_py_tokenizer_spec);
+  if (state->tokenizer_type == NULL) return -1;
   return PyModule_AddFunctions(module, kp_py_image_methods);
 }
 
@@ -163,6 +165,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   kp_py_state *state = kp_py_state_of(module);
   Py_VISIT(state->model_type);
   Py_VISIT(state->session_type);
+  Py_VISIT(state->tokenizer_type);
   for (int i = 0; i <= KP_ERROR_CANCELLED; i++) Py_VISIT(state->exceptions[i]);
   return 0;
 }
@@ -171,6 +174,7 @@ static int module_clear(PyObject *module) {
   kp_py_state *state = kp_py_state_of(module);
   Py_CLEAR(state->model_type);
   Py_CLEAR(state->session_type);
+  Py_CLEAR(state->tokenizer_type);
   for (int i = 0; i <= KP_ERROR_CANCELLED; i++) Py_CLEAR(state->exceptions[i]);
   return 0;
 }

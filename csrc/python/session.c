@@ -270,30 +270,55 @@ static PyObject *encoding_to_dict(const kp_encoding *encoding, const kp_encoder_
                        "tokens", encoding->token_count, "timings", timings);
 }
 
+/* Who types: None, a number, or KP_USER_SIZE floats, which lie in the array that *vector receives a reference to. */
+static bool user_from_object(const kp_py_state *state, PyObject *object, const kp_encoder_info *info, kp_user *user,
+                             PyArrayObject **vector) {
+  *user = (kp_user){.id = KP_UNKNOWN_USER};
+  if (object == Py_None) return true;
+  if (PyLong_Check(object)) {
+    user->id = PyLong_AsLongLong(object);
+    if (user->id == -1 && PyErr_Occurred()) return false;
+    if (user->id >= 0 || info->user_count == 0) return true;
+    kp_py_fail(state, KP_ERROR_ARGUMENT, "user: expected 0 to %lld, got %lld", (long long)info->user_count - 1,
+               (long long)user->id);
+    return false;
+  }
+  *vector = (PyArrayObject *)PyArray_FROMANY(object, NPY_FLOAT32, 0, 0, NPY_ARRAY_CARRAY_RO);
+  if (*vector == NULL) return false;
+  if (PyArray_NDIM(*vector) != 1 || PyArray_DIM(*vector, 0) != KP_USER_SIZE) {
+    kp_py_fail(state, KP_ERROR_SHAPE, "user: expected a vector of %d numbers, got %zd in %d dimensions", KP_USER_SIZE,
+               (Py_ssize_t)PyArray_SIZE(*vector), PyArray_NDIM(*vector));
+    return false;
+  }
+  user->vector = PyArray_DATA(*vector);
+  return true;
+}
+
 /* encode(image, text, user, taps=None) -> (fields, record) */
 static PyObject *session_encode(PyObject *object, PyObject *args) {
   kp_py_session *self = (kp_py_session *)object;
   const kp_py_state *state = kp_py_state_of_instance(object);
   const kp_model *model = ((kp_py_model *)self->model)->model;
-  PyObject *picture, *taps = Py_None;
+  PyObject *picture, *who, *taps = Py_None;
   Py_buffer text;
-  long long user;
-  if (!PyArg_ParseTuple(args, "Oy*L|O:encode", &picture, &text, &user, &taps)) return NULL;
+  if (!PyArg_ParseTuple(args, "Oy*O|O:encode", &picture, &text, &who, &taps)) return NULL;
   PyObject *result = NULL;
   kp_error error;
   kp_encoder_info info;
   kp_image image;
   tap_recorder recorder = {0};
-  PyArrayObject *pixels = NULL;
+  kp_user user;
+  PyArrayObject *pixels = NULL, *vector = NULL;
   if (kp_model_encoder_info(model, &info, &error) != KP_OK) {
     kp_py_raise(state, &error);
   } else if ((pixels = kp_py_image_from_object(state, picture, &image)) != NULL &&
-             recorder_create(state, model, taps, &recorder) && acquire(state, self)) {
+             user_from_object(state, who, &info, &user, &vector) && recorder_create(state, model, taps, &recorder) &&
+             acquire(state, self)) {
     kp_encoding encoding;
     kp_tap_fn tap = recorder.masks == NULL ? NULL : record_tap;
     recorder.state = PyEval_SaveThread();
     kp_status status =
-        kp_encode(self->session, &image, text.buf, (size_t)text.len, user, &encoding, tap, &recorder, &error);
+        kp_encode(self->session, &image, text.buf, (size_t)text.len, &user, &encoding, tap, &recorder, &error);
     PyEval_RestoreThread(recorder.state);
     if (status == KP_OK) {
       PyObject *fields = encoding_to_dict(&encoding, &info);
@@ -305,6 +330,7 @@ static PyObject *session_encode(PyObject *object, PyObject *args) {
   }
   recorder_release(&recorder);
   Py_XDECREF(pixels);
+  Py_XDECREF(vector);
   PyBuffer_Release(&text);
   return result;
 }
@@ -358,7 +384,8 @@ static PyMethodDef methods[] = {
      "run(program, inputs, taps=None)\n--\n\nRuns a program, by its index. Returns (outputs, record): name -> array,\n"
      "and (program, tap, array) of each tensor that `taps` asks for: for each program, one byte for each of its taps."},
     {"encode", session_encode, METH_VARARGS,
-     "encode(image, text, user, taps=None)\n--\n\nEncodes a picture and UTF-8 text. Returns (fields, record)."},
+     "encode(image, text, user, taps=None)\n--\n\nEncodes a picture and UTF-8 text for a user: None, a number, or a\n"
+     "vector of 64 floats. Returns (fields, record)."},
     {"cost", session_cost, METH_VARARGS,
      "cost(program, n, t)\n--\n\n(arena_bytes, macs, ops) at batch n and t text tokens; an op is\n"
      "(type, output, macs, output_bytes)."},

@@ -60,7 +60,7 @@ static kp_status parse_model(kp_model *model, kp_error *error) {
   KP_TRY(kp_gguf_parse(model->bytes, model->size, &model->arena, &model->gguf, error));
   KP_TRY(check_header(&model->gguf, &model->exact, error));
   KP_TRY(parse_programs(model, error));
-  return kp_tokenizer_create(&model->gguf, &model->arena, &model->tokenizer, error);
+  return kp_tokenizer_read(&model->gguf, &model->arena, &model->tokenizer, error);
 }
 
 /* ---- Opening and closing ---- */

@@ -1,11 +1,12 @@
-/* Normalisation form C: decompose, put marks in canonical order, compose (Unicode Standard Annex #15). */
+/* Normalisation forms D and C: decompose, put marks in canonical order, compose (Unicode Standard Annex #15). */
 #include <stdbool.h>
 #include <string.h>
 
 #include "text/unicode.h"
 #include "text/unicode_tables.h"
 
-/* Below this, no code point decomposes into, combines with, or composes to anything but what it is in form C. */
+/* Below these, no code point decomposes, and none is changed by form C. */
+#define FIRST_DECOMPOSED 0xC0u
 #define FIRST_MARK 0x300u
 
 /* Hangul syllables are arithmetic (The Unicode Standard, section 3.12). */
@@ -113,10 +114,15 @@ static size_t compose_all(uint32_t *codes, size_t count) {
   return length;
 }
 
-size_t kp_nfc(uint32_t *dst, uint32_t *scratch, const uint32_t *src, size_t count) {
-  size_t plain = 0;
-  while (plain < count && src[plain] < FIRST_MARK) plain++;
-  if (plain == count) {
+static bool all_below(uint32_t limit, const uint32_t *codes, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (codes[i] >= limit) return false;
+  }
+  return true;
+}
+
+size_t kp_nfd(uint32_t *dst, uint32_t *scratch, const uint32_t *src, size_t count) {
+  if (all_below(FIRST_DECOMPOSED, src, count)) {
     memcpy(dst, src, count * sizeof *src);
     return count;
   }
@@ -132,5 +138,13 @@ size_t kp_nfc(uint32_t *dst, uint32_t *scratch, const uint32_t *src, size_t coun
     sort_marks(dst + i, end - i, scratch);
     i = end;
   }
-  return compose_all(dst, length);
+  return length;
+}
+
+size_t kp_nfc(uint32_t *dst, uint32_t *scratch, const uint32_t *src, size_t count) {
+  if (all_below(FIRST_MARK, src, count)) {
+    memcpy(dst, src, count * sizeof *src);
+    return count;
+  }
+  return compose_all(dst, kp_nfd(dst, scratch, src, count));
 }

@@ -2,97 +2,129 @@
 
 #include <string.h>
 
+#include "text/added.h"
 #include "text/bpe.h"
+#include "text/pieces.h"
 #include "text/unicode.h"
+#include "text/wordpiece.h"
 
-#define SPECIAL_COUNT 5
-
-/* A token that is taken from the text as it stands, before anything else happens to it. */
-typedef struct special_token {
-  uint32_t *codes;
-  size_t length;
-  int32_t id;
-  bool takes_space; /* white space before it belongs to it, as to RoBERTa's <mask> */
-} special_token;
+#define MOST_SPECIAL_IDS 16 /* before a text, and after it */
 
 struct kp_tokenizer {
+  bool is_wordpiece;
   kp_bpe bpe;
-  special_token specials[SPECIAL_COUNT];
-  int32_t begin, end; /* ids of <s> and </s> */
+  kp_wordpiece wordpiece;
+  kp_normalizer normalizer;
+  kp_added added;
+  kp_split split;
+  bool adds_space; /* before each segment that does not start with one */
+  kp_ids prefix, suffix;
   uint32_t max_tokens, position_offset;
   size_t vocabulary;
-  bool normalizes;
 };
 
-/* ---- From the model file ---- */
+/* ---- Making one ---- */
 
-static kp_status read_special(const kp_gguf *gguf, const char *key, const kp_string *tokens, size_t token_count,
-                              kp_arena *arena, special_token *special, kp_error *error) {
-  uint32_t id;
-  KP_TRY(kp_gguf_u32(gguf, key, &id, error));
-  if (id >= token_count || tokens[id].size == 0) {
-    return kp_fail(error, KP_ERROR_MODEL, "%s: expected the id of one of %zu tokens, got %u", key, token_count,
-                   (unsigned)id);
+static kp_status read_split(const kp_tokenizer_spec *spec, kp_tokenizer *tokenizer, kp_error *error) {
+  static const char *const names[] = {
+      [KP_SPLIT_GPT2] = "gpt-2",
+      [KP_SPLIT_CLIP] = "clip",
+      [KP_SPLIT_CLIP_SPECIALS] = "clip-specials",
+      [KP_SPLIT_BERT] = "bert",
+  };
+  for (int split = KP_SPLIT_GPT2; split <= KP_SPLIT_BERT; split++) {
+    if (strcmp(spec->pre, names[split]) != 0) continue;
+    if ((split == KP_SPLIT_BERT) != tokenizer->is_wordpiece) break;
+    tokenizer->split = (kp_split)split;
+    tokenizer->adds_space = spec->add_space_prefix;
+    if (tokenizer->adds_space && split != KP_SPLIT_GPT2) {
+      return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.add_space_prefix: expected false with %s", spec->pre);
+    }
+    return KP_OK;
   }
-  special->codes = kp_arena_calloc(arena, tokens[id].size, sizeof *special->codes);
-  if (special->codes == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory for the tokenizer");
-  special->length = kp_utf8_decode(special->codes, (const uint8_t *)tokens[id].data, tokens[id].size);
-  special->id = (int32_t)id;
-  return KP_OK;
+  return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.pre: expected %s, got '%s'",
+                 tokenizer->is_wordpiece ? "bert" : "gpt-2, clip or clip-specials", spec->pre);
 }
 
-static kp_status read_specials(const kp_gguf *gguf, const kp_string *tokens, size_t token_count, kp_arena *arena,
-                               kp_tokenizer *tokenizer, kp_error *error) {
-  static const char *const keys[SPECIAL_COUNT] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
-                                                  "tokenizer.ggml.padding_token_id", "tokenizer.ggml.unknown_token_id",
-                                                  "tokenizer.ggml.mask_token_id"};
-  for (size_t i = 0; i < SPECIAL_COUNT; i++) {
-    KP_TRY(read_special(gguf, keys[i], tokens, token_count, arena, &tokenizer->specials[i], error));
+static kp_status check_ids(const char *key, kp_ids ids, size_t token_count, kp_error *error) {
+  if (ids.count > MOST_SPECIAL_IDS) {
+    return kp_fail(error, KP_ERROR_MODEL, "%s: expected at most %d ids, got %zu", key, MOST_SPECIAL_IDS, ids.count);
   }
-  tokenizer->begin = tokenizer->specials[0].id;
-  tokenizer->end = tokenizer->specials[1].id;
-  tokenizer->specials[SPECIAL_COUNT - 1].takes_space = true;
-  return KP_OK;
-}
-
-static kp_status read_settings(const kp_gguf *gguf, kp_tokenizer *tokenizer, kp_error *error) {
-  const char *normalizer;
-  KP_TRY(kp_gguf_string(gguf, "keypilot.tokenizer.normalizer", &normalizer, error));
-  tokenizer->normalizes = strcmp(normalizer, "nfc") == 0;
-  if (!tokenizer->normalizes && strcmp(normalizer, "none") != 0) {
-    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.normalizer: expected nfc or none, got '%s'", normalizer);
-  }
-  KP_TRY(kp_gguf_u32(gguf, "keypilot.tokenizer.max_tokens", &tokenizer->max_tokens, error));
-  KP_TRY(kp_gguf_u32(gguf, "keypilot.tokenizer.position_offset", &tokenizer->position_offset, error));
-  if (tokenizer->max_tokens < 2 || tokenizer->max_tokens > 4096) {
-    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.max_tokens: expected 2 to 4096, got %u",
-                   (unsigned)tokenizer->max_tokens);
-  }
-  if (tokenizer->position_offset > 4096) {
-    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.position_offset: expected 0 to 4096, got %u",
-                   (unsigned)tokenizer->position_offset);
+  for (size_t i = 0; i < ids.count; i++) {
+    if (ids.ids[i] < 0 || (size_t)ids.ids[i] >= token_count) {
+      return kp_fail(error, KP_ERROR_MODEL, "%s[%zu]: expected the id of one of %zu tokens, got %d", key, i,
+                     token_count, (int)ids.ids[i]);
+    }
   }
   return KP_OK;
 }
 
-kp_status kp_tokenizer_create(const kp_gguf *gguf, kp_arena *arena, kp_tokenizer **tokenizer, kp_error *error) {
+static kp_status create_wordpiece(const kp_tokenizer_spec *spec, kp_arena *arena, kp_tokenizer *tokenizer,
+                                  kp_error *error) {
+  if (spec->unknown_id >= spec->tokens.count) {
+    return kp_fail(error, KP_ERROR_MODEL,
+                   "tokenizer.ggml.unknown_token_id: expected the id of one of %zu tokens, got %u", spec->tokens.count,
+                   (unsigned)spec->unknown_id);
+  }
+  if (spec->max_word_characters < 1 || spec->max_word_characters > KP_MOST_WORD_CHARACTERS) {
+    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.max_word_characters: expected 1 to %u, got %u",
+                   KP_MOST_WORD_CHARACTERS, (unsigned)spec->max_word_characters);
+  }
+  tokenizer->wordpiece.continuation = spec->continuation;
+  tokenizer->wordpiece.unknown_id = (int32_t)spec->unknown_id;
+  tokenizer->wordpiece.most_characters = spec->max_word_characters;
+  return kp_vocabulary_create(spec->tokens.strings, spec->tokens.count, tokenizer->added.outside, arena,
+                              &tokenizer->wordpiece.vocabulary, error);
+}
+
+/* Merging needs no texts of tokens: the vocabulary goes when the merges have been read. */
+static kp_status create_bpe(const kp_tokenizer_spec *spec, kp_arena *arena, kp_tokenizer *tokenizer, kp_error *error) {
+  kp_arena temporary;
+  kp_arena_init(&temporary, &arena->allocator);
+  kp_vocabulary vocabulary;
+  kp_status status = kp_vocabulary_create(spec->tokens.strings, spec->tokens.count, tokenizer->added.outside,
+                                          &temporary, &vocabulary, error);
+  if (status == KP_OK) {
+    status = kp_bpe_create(&vocabulary, spec->merges.strings, spec->merges.count, spec->word_suffix, arena,
+                           &tokenizer->bpe, error);
+  }
+  kp_arena_release(&temporary);
+  return status;
+}
+
+kp_status kp_tokenizer_create(const kp_tokenizer_spec *spec, kp_arena *arena, kp_tokenizer **tokenizer,
+                              kp_error *error) {
   *tokenizer = NULL;
-  if (kp_gguf_find(gguf, "tokenizer.ggml.model") == NULL) return KP_OK;
-  const char *model;
-  KP_TRY(kp_gguf_string(gguf, "tokenizer.ggml.model", &model, error));
-  if (strcmp(model, "gpt2") != 0) {
-    return kp_fail(error, KP_ERROR_UNSUPPORTED, "tokenizer.ggml.model: expected gpt2 (byte-level BPE), got '%s'",
-                   model);
+  bool is_wordpiece = strcmp(spec->model, "bert") == 0;
+  if (!is_wordpiece && strcmp(spec->model, "gpt2") != 0) {
+    return kp_fail(error, KP_ERROR_UNSUPPORTED,
+                   "tokenizer.ggml.model: expected gpt2 (byte-level BPE) or bert (WordPiece), got '%s'", spec->model);
   }
-  const kp_string *tokens, *merges;
-  size_t token_count, merge_count;
-  KP_TRY(kp_gguf_strings(gguf, "tokenizer.ggml.tokens", &tokens, &token_count, error));
-  KP_TRY(kp_gguf_strings(gguf, "tokenizer.ggml.merges", &merges, &merge_count, error));
+  size_t token_count = spec->tokens.count;
+  if (token_count == 0 || token_count >= KP_MAX_TOKENS) {
+    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: expected 1 to %u tokens, got %zu", KP_MAX_TOKENS - 1,
+                   token_count);
+  }
   kp_tokenizer *created = kp_arena_calloc(arena, 1, sizeof *created);
   if (created == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory for the tokenizer");
-  KP_TRY(kp_bpe_create(tokens, token_count, merges, merge_count, arena, &created->bpe, error));
-  KP_TRY(read_specials(gguf, tokens, token_count, arena, created, error));
-  KP_TRY(read_settings(gguf, created, error));
+  created->is_wordpiece = is_wordpiece;
+  KP_TRY(read_split(spec, created, error));
+  KP_TRY(kp_normalizer_create(spec->normalizer, &created->normalizer, error));
+  KP_TRY(kp_added_create(spec->tokens.strings, token_count, spec->added_tokens.ids, spec->added_tokens.count,
+                         spec->added_flags.strings, spec->added_flags.count, &created->normalizer, arena,
+                         &created->added, error));
+  KP_TRY(check_ids("keypilot.tokenizer.prefix", spec->prefix, token_count, error));
+  KP_TRY(check_ids("keypilot.tokenizer.suffix", spec->suffix, token_count, error));
+  size_t special_count = spec->prefix.count + spec->suffix.count;
+  if (spec->max_tokens < 1 || spec->max_tokens < special_count) {
+    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.max_tokens: expected %zu or more, got %u",
+                   special_count > 0 ? special_count : 1, (unsigned)spec->max_tokens);
+  }
+  KP_TRY(is_wordpiece ? create_wordpiece(spec, arena, created, error) : create_bpe(spec, arena, created, error));
+  created->prefix = spec->prefix;
+  created->suffix = spec->suffix;
+  created->max_tokens = spec->max_tokens;
+  created->position_offset = spec->position_offset;
   created->vocabulary = token_count;
   *tokenizer = created;
   return KP_OK;
@@ -104,13 +136,21 @@ uint32_t kp_tokenizer_position_offset(const kp_tokenizer *tokenizer) { return to
 
 size_t kp_tokenizer_vocabulary(const kp_tokenizer *tokenizer) { return tokenizer->vocabulary; }
 
+/* An id takes at least a byte of the normalised text, or of a space put before one of its segments. */
+size_t kp_tokenizer_most_ids(const kp_tokenizer *tokenizer, size_t size) {
+  size_t most = 2 * MOST_SPECIAL_IDS + size;
+  if (size >= UINT32_MAX / 16) return tokenizer->max_tokens;
+  most += 4 * KP_NORMALIZED_ROOM(size);
+  return most < tokenizer->max_tokens ? most : tokenizer->max_tokens;
+}
+
 /* ---- Encoding ---- */
 
 /* One text on its way to ids. Ids past `capacity`, where truncation cuts, are not computed. */
 typedef struct text_encoding {
   const kp_tokenizer *tokenizer;
   const kp_allocator *allocator;
-  uint32_t *normalized, *scratch;
+  uint32_t *a, *b; /* with room for the normalised text, and a space */
   int32_t *ids;
   size_t capacity, count;
   kp_error *error;
@@ -118,6 +158,10 @@ typedef struct text_encoding {
 
 /* `count` >= 1. */
 static kp_status encode_piece(text_encoding *out, const uint32_t *codes, size_t count) {
+  if (out->tokenizer->is_wordpiece) {
+    kp_wordpiece_encode(&out->tokenizer->wordpiece, codes, count, out->ids, out->capacity, &out->count);
+    return KP_OK;
+  }
   uint8_t stack[512];
   bool large = count > sizeof stack / 4;
   uint8_t *bytes = large ? kp_alloc(out->allocator, 4 * count) : stack;
@@ -132,82 +176,88 @@ static kp_status encode_piece(text_encoding *out, const uint32_t *codes, size_t 
   return status;
 }
 
-/* Text between special tokens. */
-static kp_status encode_segment(text_encoding *out, const uint32_t *codes, size_t count) {
-  if (out->tokenizer->normalizes) {
-    count = kp_nfc(out->normalized, out->scratch, codes, count);
-    codes = out->normalized;
+/* Normalised text between added tokens. */
+static kp_status encode_words(text_encoding *out, const uint32_t *codes, size_t count) {
+  if (out->tokenizer->adds_space && codes[0] != ' ') {
+    bool in_a = codes >= out->a && codes < out->b;
+    uint32_t *spaced = in_a ? out->b : out->a;
+    spaced[0] = ' ';
+    memcpy(spaced + 1, codes, count++ * sizeof *codes);
+    codes = spaced;
   }
-  for (size_t i = 0; i < count && out->count < out->capacity;) {
-    size_t length = kp_next_piece(codes + i, count - i);
-    KP_TRY(encode_piece(out, codes + i, length));
-    i += length;
+  kp_pieces pieces = {.split = out->tokenizer->split, .codes = codes, .count = count};
+  size_t start, length;
+  while (out->count < out->capacity && kp_pieces_next(&pieces, &start, &length)) {
+    KP_TRY(encode_piece(out, codes + start, length));
   }
   return KP_OK;
 }
 
-/* The longest special token at the start of `codes`, or NULL. */
-static const special_token *special_at(const kp_tokenizer *tokenizer, const uint32_t *codes, size_t count) {
-  const special_token *longest = NULL;
-  for (size_t i = 0; i < SPECIAL_COUNT; i++) {
-    const special_token *one = &tokenizer->specials[i];
-    if (one->length <= count && codes[0] == one->codes[0] &&
-        memcmp(codes, one->codes, one->length * sizeof *codes) == 0 &&
-        (longest == NULL || one->length > longest->length)) {
-      longest = one;
-    }
+typedef kp_status segment_function(text_encoding *out, const uint32_t *codes, size_t count);
+
+/* Writes the ids of the set's tokens in the text, and has `encode_segment` write those of the text between them. */
+static kp_status encode_around(text_encoding *out, const kp_added_set *set, const uint32_t *codes, size_t count,
+                               segment_function *encode_segment) {
+  size_t start = 0; /* of the segment */
+  kp_added_match match = {.next = 0};
+  while (out->count < out->capacity && kp_added_find(set, codes, count, match.next, start, &match)) {
+    if (match.start > start) KP_TRY(encode_segment(out, codes + start, match.start - start));
+    if (out->count < out->capacity) out->ids[out->count++] = match.id;
+    start = match.end;
   }
-  return longest;
+  return start < count && out->count < out->capacity ? encode_segment(out, codes + start, count - start) : KP_OK;
 }
 
-static kp_status encode_text(text_encoding *out, const uint32_t *codes, size_t count) {
-  size_t start = 0; /* of the segment */
-  for (size_t i = 0; i < count && out->count < out->capacity;) {
-    const special_token *found = special_at(out->tokenizer, codes + i, count - i);
-    if (found == NULL) {
-      i++;
-      continue;
-    }
-    size_t end = i;
-    while (found->takes_space && end > start && kp_classify(codes[end - 1]) == KP_SPACE) end--;
-    KP_TRY(encode_segment(out, codes + start, end - start));
-    if (out->count < out->capacity) out->ids[out->count++] = found->id;
-    i += found->length;
-    start = i;
+/* Text between the added tokens that are found as they stand. */
+static kp_status encode_segment(text_encoding *out, const uint32_t *codes, size_t count) {
+  codes = kp_normalize(&out->tokenizer->normalizer, out->a, out->b, codes, &count);
+  return encode_around(out, &out->tokenizer->added.normalized, codes, count, encode_words);
+}
+
+static kp_status add_ids(text_encoding *out, kp_ids ids) {
+  if (ids.count > out->capacity - out->count) {
+    return kp_fail(out->error, KP_ERROR_ARGUMENT, "ids: expected room for up to %u ids, got %zu",
+                   (unsigned)out->tokenizer->max_tokens, out->capacity);
   }
-  return encode_segment(out, codes + start, count - start);
+  for (size_t i = 0; i < ids.count; i++) out->ids[out->count++] = ids.ids[i];
+  return KP_OK;
 }
 
 #define STACK_TEXT 512
+#define ROOM_OF(size) (KP_NORMALIZED_ROOM(size) + 1)
 
 kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const kp_allocator *allocator, const char *text,
                               size_t size, int32_t *ids, size_t capacity, size_t *count, kp_error *error) {
-  if (capacity < 2) return kp_fail(error, KP_ERROR_ARGUMENT, "ids: expected room for 2 or more, got %zu", capacity);
   if (size > UINT32_MAX / 8) {
     return kp_fail(error, KP_ERROR_ARGUMENT, "text: expected at most %u bytes, got %zu", UINT32_MAX / 8, size);
   }
-  uint32_t stack[STACK_TEXT + 2 * KP_NFC_ROOM(STACK_TEXT)];
-  size_t room = KP_NFC_ROOM(size), total = size + 2 * room;
+  uint32_t stack[STACK_TEXT + 2 * ROOM_OF(STACK_TEXT)];
+  size_t room = ROOM_OF(size), total = size + 2 * room;
   bool large = size > STACK_TEXT;
   uint32_t *codes = large ? kp_alloc(allocator, total * sizeof *codes) : stack;
   if (codes == NULL) return kp_fail(error, KP_ERROR_MEMORY, "no memory to encode a text of %zu bytes", size);
   text_encoding out = {.tokenizer = tokenizer,
                        .allocator = allocator,
-                       .normalized = codes + size,
-                       .scratch = codes + size + room,
+                       .a = codes + size,
+                       .b = codes + size + room,
                        .ids = ids,
-                       .capacity = tokenizer->max_tokens - 1, /* room for </s> */
+                       .capacity = capacity < tokenizer->max_tokens ? capacity : tokenizer->max_tokens,
                        .error = error};
-  if (out.capacity > capacity) out.capacity = capacity;
-  ids[out.count++] = tokenizer->begin;
-  kp_status status = encode_text(&out, codes, kp_utf8_decode(codes, (const uint8_t *)text, size));
+  kp_status status = add_ids(&out, tokenizer->prefix);
+  size_t whole = out.capacity, kept = tokenizer->max_tokens - tokenizer->suffix.count; /* what truncation leaves */
+  if (out.capacity > kept) out.capacity = kept;
+  if (status == KP_OK) {
+    size_t code_count = kp_utf8_decode(codes, (const uint8_t *)text, size);
+    status = encode_around(&out, &tokenizer->added.raw, codes, code_count, encode_segment);
+  }
   if (large) kp_free(allocator, codes, total * sizeof *codes, 1);
   if (status != KP_OK) return status;
-  if (out.count == capacity) {
+  if (out.count == whole && whole < kept) { /* perhaps there are more */
     return kp_fail(error, KP_ERROR_ARGUMENT, "ids: expected room for up to %u ids, got %zu",
                    (unsigned)tokenizer->max_tokens, capacity);
   }
-  ids[out.count++] = tokenizer->end;
+  out.capacity = whole;
+  KP_TRY(add_ids(&out, tokenizer->suffix));
   *count = out.count;
   return KP_OK;
 }

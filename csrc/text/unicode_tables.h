@@ -9,6 +9,10 @@
 extern const uint8_t kp_class_index[];
 extern const uint8_t kp_class_blocks[];
 
+/* Two stages: block kp_bert_index[c >> 8], then 4 bits a code point, two to a byte, lowest first. */
+extern const uint8_t kp_bert_index[];
+extern const uint8_t kp_bert_blocks[];
+
 /* Two stages: kp_combining_blocks[256 * kp_combining_index[c >> 8] + (c & 255)]. */
 extern const uint8_t kp_combining_index[];
 extern const uint8_t kp_combining_blocks[];
@@ -22,5 +26,10 @@ extern const size_t kp_decomposed_count;
 /* Triples first, second, composite; ascending by first, then second. */
 extern const uint32_t kp_compositions[];
 extern const size_t kp_composition_count;
+
+/* Quadruples first, last, step, distance: first, first + step, ... last become lower case by adding the distance.
+ * Ascending. */
+extern const int32_t kp_lowercase[];
+extern const size_t kp_lowercase_count;
 
 #endif /* KP_TEXT_UNICODE_TABLES_H */

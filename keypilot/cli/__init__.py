@@ -17,7 +17,7 @@ from typing import NoReturn
 from keypilot.errors import KeyPilotError
 
 #: Modules of this package, in the order of ``keypilot --help``.
-COMMANDS = ("encode", "compile", "inspect", "parity", "digest", "bench")
+COMMANDS = ("encode", "compile", "inspect", "parity", "compare", "digest", "bench")
 
 USAGE_ERROR = 2
 

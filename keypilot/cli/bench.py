@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keypilot.cli.arguments import add_precision
+from keypilot.cli.arguments import CONFIG_HELP, add_precision
 from keypilot.cli.table import table
 from keypilot.errors import ArgumentError
 
@@ -21,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Encodes a picture many times and prints milliseconds per stage, minimum and median. "
         "benchmarks/run.py, in the source tree, times it beside other runtimes.",
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file or a preset (default: keypilot-base)")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help=f"a model file, or {CONFIG_HELP} (default: keypilot-base)"
+    )
     parser.add_argument("--image", metavar="F", help="a picture (default: noise, 1080 x 2340)")
     parser.add_argument("--text", default="see you at the station in ten minutes", metavar="T")
     add_precision(parser)

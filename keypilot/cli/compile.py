@@ -1,4 +1,4 @@
-"""``keypilot compile``: a preset to a model file."""
+"""``keypilot compile``: a configuration to a model file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from keypilot.cli.arguments import CONFIG_HELP
 from keypilot.cli.table import count
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
+from keypilot.reference.config import resolve_config
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -16,11 +18,11 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "compile",
-        help="convert a preset's PyTorch modules to a model file",
-        description="Builds a preset with seeded weights in PyTorch and converts it to a model file. "
+        help="convert a configuration's PyTorch modules to a model file",
+        description="Builds a configuration with seeded weights in PyTorch and converts it to a model file. "
         "Needs the extra `torch`.",
     )
-    parser.add_argument("preset", metavar="PRESET", help="a preset's name, as keypilot-base")
+    parser.add_argument("preset", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--out", required=True, type=Path, metavar="M.gguf", help="the model file to write")
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the model (default: fp32)")
     parser.add_argument(
@@ -41,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=int,
         metavar="N",
         help="for int8: the largest that the file may be; weights are stored in four bits until it is "
-        "(default: 5800000)",
+        "(default: the configuration's int8_bytes)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a line")
@@ -51,15 +53,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     with torch_extra("keypilot compile"):
         from keypilot.convert.encoder import compile_encoder
-        from keypilot.reference.presets import PRESETS, build
-    if args.preset not in PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {args.preset!r}")
+        from keypilot.reference.presets import build_config
+    config = resolve_config(args.preset)
     if not args.out.parent.is_dir():
         raise ArgumentError(f"--out: there is no folder {str(args.out.parent)!r}")
     if args.precision != "int8" and (args.calibrate or args.keep_float or args.max_bytes):
         raise ArgumentError("--calibrate, --keep-float and --max-bytes: are for --precision int8")
     pictures = None if args.calibrate is None else pictures_in(args.calibrate)
-    encoder = build(args.preset, seed=args.seed)
+    encoder = build_config(config, seed=args.seed)
     compile_encoder(
         encoder,
         args.out,
@@ -72,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
     size = args.out.stat().st_size
     if args.json:
         facts = {"file": str(args.out), "file_bytes": size, "parameters": parameters}
-        print(json.dumps({**facts, "precision": args.precision, "preset": args.preset}))
+        print(json.dumps({**facts, "precision": args.precision, "preset": config.name}))
     else:
         sizes = f"{count(parameters)} parameters, {count(size)} bytes"
-        print(f"{args.out}: {args.preset}, {sizes}, {args.precision}, untrained weights")
+        print(f"{args.out}: {config.name}, {sizes}, {args.precision}, untrained weights")
     return 0
 
 

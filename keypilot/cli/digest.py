@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file or a preset")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, in any format that Pillow reads")
     parser.add_argument("--text", default="", metavar="T", help="the text being typed (default: none)")
-    parser.add_argument("--user", type=int, default=0, metavar="N", help="the user's number (default: 0)")
+    parser.add_argument("--user", type=int, metavar="N", help="the user's number (default: an unknown one)")
     parser.add_argument("--out", metavar="F", help="write the digest to this file")
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: KEYPILOT_THREADS, else at most 4)")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="compare two digests")

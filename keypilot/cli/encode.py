@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keypilot.cli.arguments import add_precision
+from keypilot.cli.arguments import CONFIG_HELP, add_precision
 from keypilot.cli.table import table
 from keypilot.reference.config import REGIONS
 
@@ -24,11 +24,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("image", metavar="IMAGE", help="a picture, in any format that Pillow reads")
     parser.add_argument("--text", default="", metavar="T", help="the text being typed (default: none)")
-    parser.add_argument("--user", type=int, default=0, metavar="N", help="the user's number (default: 0)")
+    parser.add_argument("--user", type=int, metavar="N", help="the user's number (default: an unknown one)")
     parser.add_argument("--out", metavar="F.npz", help="write every array to this file")
     parser.add_argument("--overlay", metavar="F.png", help="draw the regions on the picture and write it to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--model", metavar="M", help="a model file, or a preset's name (default: keypilot-base)")
+    parser.add_argument("--model", metavar="M", help=f"a model file, or {CONFIG_HELP} (default: keypilot-base)")
     add_precision(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: KEYPILOT_THREADS, else at most 4)")
     parser.set_defaults(run=run)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.overlay:
         from keypilot.overlay import draw_regions
 
-        draw_regions(picture, out, encoder.image_side).save(args.overlay)
+        draw_regions(picture, out, encoder.regions_side).save(args.overlay)
     print(json.dumps(as_dict(out)) if args.json else as_text(out))
     return 0
 

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from keypilot.cli.arguments import add_precision
+from keypilot.cli.arguments import CONFIG_HELP, add_precision
 from keypilot.cli.table import count, table
 from keypilot.errors import ArgumentError, ModelFileError
 from keypilot.reference.config import REGIONS
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Prints a model's parameters, bytes, multiply-accumulates and memory, by component and by program.",
     )
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL|PRESET", help="a model file, or a preset's name (default: keypilot-base)"
+        "model", nargs="?", metavar="MODEL|CONFIG", help=f"a model file, or {CONFIG_HELP} (default: keypilot-base)"
     )
     parser.add_argument(
         "--quantization", action="store_true", help="print how each tensor of an int8 model is quantised, instead"
@@ -240,7 +240,7 @@ def _parameters(model: Model, quantization: dict[str, Any] | None) -> dict[str, 
 def _design(name: str) -> dict[str, str]:
     """The original design's parameters of the preset that `name` is, or is a variant of."""
     for preset, parameters in _DESIGN.items():
-        if name == preset or name.startswith(f"{preset}-"):
+        if name == preset or (name.startswith(f"{preset}-") and ":" not in name):
             return parameters
     return {}
 

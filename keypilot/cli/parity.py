@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keypilot.cache import preset_model
+from keypilot.cli.arguments import CONFIG_HELP
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
+from keypilot.reference.config import resolve_config
 
 if TYPE_CHECKING:
     from keypilot.compare import Report, Sensitivity
@@ -37,15 +39,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "parity",
         help="compare every tensor with PyTorch",
-        description="Runs a preset in PyTorch and in the C core on the same pictures and texts, and compares every "
-        "tensor that both have; of an int8 model, beside its float32 model. Needs the extra `torch`. Exit code 1 if a "
-        "tensor is beyond the bound.",
+        description="Runs a configuration in PyTorch and in the C core on the same pictures and texts, and compares "
+        "every tensor that both have; of an int8 model, beside its float32 model. Needs the extra `torch`. Exit code 1 "
+        "if a tensor is beyond the bound.",
     )
     parser.add_argument(
-        "model", nargs="?", default="keypilot-base", metavar="PRESET|MODEL", help="default: keypilot-base"
+        "model",
+        nargs="?",
+        default="keypilot-base",
+        metavar="CONFIG|MODEL",
+        help=f"a model file, or {CONFIG_HELP} (default: keypilot-base)",
     )
-    parser.add_argument("--precision", choices=("fp32", "int8"), help="of a preset (default: fp32)")
-    parser.add_argument("--reference", metavar="PRESET", help="what MODEL was made from (default: the file's name)")
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="of a configuration (default: fp32)")
+    parser.add_argument("--reference", metavar="CONFIG", help="what MODEL was made from (default: the file's name)")
     parser.add_argument("--against", type=Path, metavar="F.gguf", help="the float32 model beside an int8 MODEL")
     parser.add_argument(
         "--images", nargs="+", type=Path, metavar="PATH", help="pictures, or folders of them (default: drawn screens)"
@@ -106,44 +112,44 @@ def _models(args: argparse.Namespace) -> tuple[KeyPilotEncoder, Model, Model | N
     """The reference, the model, and the float32 model beside an int8 one."""
     from keypilot.convert.encoder import compile_encoder
     from keypilot.model import Model
-    from keypilot.reference.presets import PRESETS, build
+    from keypilot.reference.presets import build_config
 
-    def of_preset(preset: str, precision: str) -> Model:
+    def of_config(text: str, precision: str) -> Model:
         if args.seed == 0:
-            return Model.load(preset_model(preset, precision=precision), threads=args.threads)
+            return Model.load(preset_model(text, precision=precision), threads=args.threads)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.gguf"
             compile_encoder(encoder, path, precision=precision)
             return Model.load(path, threads=args.threads)
 
-    is_preset = args.model in PRESETS and not Path(args.model).is_file()
-    if is_preset and (args.reference or args.against):
-        raise ArgumentError(f"--reference, --against: expected a model file beside them, got the preset {args.model!r}")
-    if is_preset:
+    if args.model.endswith(".json") or not Path(args.model).exists():
+        if args.reference or args.against:
+            raise ArgumentError(
+                f"--reference, --against: expected a model file beside them, got the configuration {args.model!r}"
+            )
         if args.sensitivity and args.precision != "int8":
-            raise ArgumentError("--sensitivity: expected an int8 model, or --precision int8 beside the preset")
-        encoder = build(args.model, seed=args.seed)
-        float32 = of_preset(args.model, "fp32")
+            raise ArgumentError("--sensitivity: expected an int8 model, or --precision int8 beside the configuration")
+        encoder = build_config(resolve_config(args.model), seed=args.seed)
+        float32 = of_config(args.model, "fp32")
         if args.precision != "int8":
             return encoder, float32, None
-        return encoder, of_preset(args.model, "int8"), float32
+        return encoder, of_config(args.model, "int8"), float32
     if args.precision:
-        raise ArgumentError(f"--precision: expected a preset beside it, got {args.model!r}")
-    if not Path(args.model).exists():
-        raise ArgumentError(f"expected a model file or one of {', '.join(PRESETS)}, got {args.model!r}")
+        raise ArgumentError(f"--precision: expected a configuration beside it, got {args.model!r}")
     model = Model.load(args.model, threads=args.threads)
     int8 = model.metadata["keypilot.precision"] == "int8"
     if args.sensitivity and not int8:
         raise ArgumentError("--sensitivity: expected an int8 model, got a float32 one")
     if args.against and not int8:
         raise ArgumentError("--against: expected an int8 model beside it, got a float32 one")
-    reference = args.reference or model.metadata.get("general.name")
-    if reference not in PRESETS:
-        raise ArgumentError(f"--reference: expected one of {', '.join(PRESETS)}, got {reference!r}")
-    encoder = build(reference, seed=args.seed)
+    reference = args.reference or model.metadata.get("general.name", "")
+    try:
+        encoder = build_config(resolve_config(reference), seed=args.seed)
+    except ArgumentError as error:
+        raise ArgumentError(f"--reference: {error}") from error
     if not int8:
         return encoder, model, None
-    float32 = Model.load(args.against, threads=args.threads) if args.against else of_preset(reference, "fp32")
+    float32 = Model.load(args.against, threads=args.threads) if args.against else of_config(reference, "fp32")
     return encoder, model, float32
 
 

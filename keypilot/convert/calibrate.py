@@ -13,7 +13,7 @@ import numpy as np
 
 from keypilot.convert.gguf import write_model
 from keypilot.convert.graph import Array, Node, Port, Program, Value
-from keypilot.convert.placement import Placement, keeps_channels, reads_rows
+from keypilot.convert.placement import Placement, keeps_channels, reads_rows, spreads_channels
 from keypilot.errors import ArgumentError
 
 #: Rows of a value, and windows of a layer, that are kept, over all batches of a program.
@@ -162,8 +162,10 @@ def _taps(program: Program, placement: Placement) -> dict[Value, Port]:
 
 
 def _observed(program: Program, placement: Placement) -> list[Value]:
-    """The inputs of layers, and the values that become int8, but for those that take over another's quantisation."""
+    """The inputs of layers, and the values that become int8, but for those that take over another's
+    quantisation."""
     followers = {node.output for node in program.nodes if node.op == "concat" or keeps_channels(node)}
+    followers |= {node.input(0) for node in program.nodes if spreads_channels(node) and node.output in placement.int8}
     inputs = [layer.node.input(0) for layer in placement.layers]
     stored = [value for value in program.values() if value in placement.int8 and value not in followers]
     return list(dict.fromkeys([*inputs, *stored]))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from keypilot.convert.graph import Node, Program, Value
-from keypilot.convert.placement import keeps_channels
+from keypilot.convert.placement import keeps_channels, spreads_channels
 
 
 @dataclasses.dataclass(eq=False)
@@ -34,6 +34,9 @@ class ChannelMap:
             for node in program.nodes:
                 if node.output.dtype == "i8":
                     self._segments[node.output] = self._of(node, quantized)
+                    if spreads_channels(node):
+                        count = node.input(0).memory_shape[-1] // node.output.memory_shape[-1]
+                        self._segments[node.input(0)] = self._segments[node.output] * count.coefficient
 
     def __contains__(self, value: Value) -> bool:
         return value in self._segments

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from keypilot.encoder import Picture
     from keypilot.reference.encoder import KeyPilotEncoder
 
-#: The largest that an encoder's int8 file may be, unless another size is asked for.
-INT8_BYTES = 5_800_000
-
 
 def compile_encoder(
     encoder: KeyPilotEncoder,
@@ -35,11 +32,15 @@ def compile_encoder(
     precision, keep_float : as `keypilot.compile`.
     pictures : for int8, screenshots to calibrate on, in any form that `keypilot.Encoder.encode` takes; None: drawn
         ones.
-    max_bytes : as `keypilot.compile`; None: `INT8_BYTES` for int8.
+    max_bytes : as `keypilot.compile`; None: the configuration's `int8_bytes`.
     """
     programs = {name: ProgramSource(*program) for name, program in encoder.programs().items()}
     options: dict[str, Any] = {"keep_float": keep_float, "max_bytes": max_bytes}
     if precision == "int8":
         batches, source = calibration_batches(encoder, pictures)
-        options |= {"calibration": batches, "calibration_source": source, "max_bytes": max_bytes or INT8_BYTES}
+        options |= {
+            "calibration": batches,
+            "calibration_source": source,
+            "max_bytes": max_bytes or encoder.config.int8_bytes,
+        }
     compile_programs(programs, metadata=encoder.metadata(trained=trained), out=path, precision=precision, **options)

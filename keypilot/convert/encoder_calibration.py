@@ -85,27 +85,28 @@ def calibration_batches(
     batches: dict[str, list[dict[str, Any]]] = {name: [] for name in encoder.programs()}
     for index, picture in enumerate(pictures):
         inputs = pipeline.encode(picture, TEXTS[index % len(TEXTS)], 0).inputs
-        for program in ("screen", "roi", "fusion"):
+        for program in batches.keys() - {"text", "user"}:
             batches[program].append(inputs[program])
     texts = [pipeline.text_inputs(text) for text in TEXTS]
     embeddings = [pipeline.run("text", inputs)["text_embedding"] for inputs in texts]
     batches["text"] = texts + [_random_text(encoder, rng) for _ in range(_RANDOM_TEXTS)]
     seen = batches["fusion"]
-    batches["fusion"] = [
-        {
-            **seen[index % len(seen)],
-            "text": embeddings[int(rng.integers(len(embeddings)))],
-            "user": rng.integers(encoder.config.user_count, size=1),
-        }
-        for index in range(_COMBINATIONS)
-    ]
+    combinations = []
+    for index in range(_COMBINATIONS):
+        text = embeddings[int(rng.integers(len(embeddings)))]
+        combination = {**seen[index % len(seen)], "text": text}
+        if "user" in batches:
+            batches["user"].append({"user": rng.integers(encoder.config.user_count, size=1)})
+            combination |= pipeline.run("user", batches["user"][-1])
+        combinations.append(combination)
+    batches["fusion"] = combinations
     return batches, f"{source}, {len(TEXTS)} texts, {_RANDOM_TEXTS} sequences of random tokens"
 
 
 def _random_text(encoder: KeyPilotEncoder, rng: np.random.Generator) -> dict[str, Any]:
-    from keypilot.reference.text import POSITION_OFFSET
+    import torch
 
-    config = encoder.config.text
-    ids = rng.integers(config.vocab_size, size=(1, config.max_tokens))
-    positions = np.arange(POSITION_OFFSET, POSITION_OFFSET + config.max_tokens)[np.newaxis]
-    return {"input_ids": ids, "position_ids": positions, "attention_mask": np.ones_like(ids)}
+    from keypilot.reference.text import text_inputs
+
+    ids = rng.integers(encoder.text.vocab_size, size=(1, encoder.config.max_tokens))
+    return {name: tensor.numpy() for name, tensor in text_inputs(encoder.text, torch.from_numpy(ids)).items()}

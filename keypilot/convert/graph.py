@@ -76,6 +76,9 @@ class Dim:
 
 Shape = tuple[Dim, ...]
 
+#: Operators with a weight, whose output channels are its first dimension, and a bias.
+LAYERS = ("conv2d", "deconv2d", "linear")
+
 ZERO = Dim(0)
 ONE = Dim(1)
 

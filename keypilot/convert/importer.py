@@ -31,6 +31,9 @@ _SHAPE_ONLY = frozenset(
     for name in ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
 )
 
+#: Operators whose sizes are read off their results, and not off their arguments: arange(2, T + 2) has T elements.
+_SIZED_BY_RESULT = ("aten.arange", "aten.slice", "aten.narrow")
+
 #: Operators without results that matter: what they assert was established by the export.
 _CHECKS = ("aten._assert_", "aten.sym_constrain_range", "_assert_scalar")
 
@@ -61,6 +64,7 @@ class Builder:
         self.dtypes: list[str] = []
         self._environment: dict[str, Any] = {}
         self._stored_names: set[str] = set()
+        self._producers: dict[Value, Node] = {}
 
     # ---- what lowerings use -----------------------------------------------------------------------------------
 
@@ -79,8 +83,13 @@ class Builder:
     ) -> Value:
         """A node's output; shape and dtype are the operator's own unless given."""
         output = Value(self._label(op), self.shape if shape is None else shape, dtype or self.dtypes[0])
-        self.program.nodes.append(Node(op, list(inputs), output, attributes, self.module))
+        self._producers[output] = node = Node(op, list(inputs), output, attributes, self.module)
+        self.program.nodes.append(node)
         return output
+
+    def producer(self, x: Value) -> Node | None:
+        """The node that computes x; None for inputs and constants."""
+        return self._producers.get(x)
 
     def view(self, x: Value, view: View, shape: Shape) -> Value:
         """The view of x, whose shape is known; x itself where nothing changes."""
@@ -197,7 +206,10 @@ class Builder:
         if result is None or isinstance(result, int | float | bool | torch.SymBool | torch.SymFloat):
             return result
         if isinstance(result, torch.SymInt):
-            return self._size(result)
+            try:
+                return self._size(result)
+            except UnsupportedOpError as error:
+                return error  # raised by what reads it
         self._describe(node)
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         if self.operator == TAP:
@@ -208,7 +220,7 @@ class Builder:
         return self._folded(node, args, kwargs) or self._lowered(node, args, kwargs)
 
     def _folded(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
-        if not constants.is_constant((args, kwargs)):
+        if not constants.is_constant((args, kwargs)) or any(isinstance(arg, UnsupportedOpError) for arg in args):
             return None
         target: Any = node.target
         if torch.Tag.nondeterministic_seeded in target.tags:
@@ -269,7 +281,10 @@ class Builder:
 
     def _resolve(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
-            return self._environment[argument.name]
+            value = self._environment[argument.name]
+            if isinstance(value, UnsupportedOpError) and not self.operator.startswith(_SIZED_BY_RESULT):
+                raise value
+            return value
         if isinstance(argument, dict):
             return {key: self._resolve(item) for key, item in argument.items()}
         if isinstance(argument, list | tuple):

@@ -7,7 +7,7 @@ softmax) is float32, and its linear layers quantise their rows when they run: do
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from keypilot.convert.graph import ONE, Node, Program, Value
@@ -91,7 +91,7 @@ def place(program: Program, keep_float: set[Node]) -> Placement:
                 ask(value, "any" if node.op == "conv2d" else "f32")
         elif node.op == "embedding" and _is_float_constant(x):
             tables.append(node)
-        elif keeps_channels(node) or node.op == "concat":
+        elif node.op == "concat" or keeps_channels(node) or spreads_channels(node):
             for value in node.inputs:
                 ask(value, follow)
         elif node.op == "binary":
@@ -141,7 +141,7 @@ def apply_placement(program: Program, placement: Placement) -> dict[Value, Value
                 node.inputs[0] = convert(node.input(0), "i8")
             if output == "i8":
                 node.attributes["out"] = "i8"
-        elif node not in kept and (keeps_channels(node) or node.op == "concat"):
+        elif node not in kept and (node.op == "concat" or keeps_channels(node) or spreads_channels(node)):
             node.inputs = [None if x is None else convert(x, output) for x in node.inputs]
         elif node not in kept and (node.op in ("binary", "pool2d") or _is_mean(node)):
             if node.op == "pool2d" and node.input(0).dtype == "f32":
@@ -190,6 +190,7 @@ def reads_rows(node: Node) -> bool:
 def _able(program: Program, keep_float: set[Node]) -> set[Value]:
     """The values that an operator can give as int8."""
     able: set[Value] = set()
+    producers, sole_user = program.producers(), program.sole_user()
     for node in program.nodes:
         if node in keep_float or node.output.dtype != "f32":
             continue
@@ -198,6 +199,7 @@ def _able(program: Program, keep_float: set[Node]) -> set[Value]:
             or (node.op == "binary" and any(x in able for x in node.inputs))
             or (node.op == "concat" and _joins_channels(node) and all(x in able for x in node.inputs))
             or ((keeps_channels(node) or node.op == "pool2d") and node.input(0) in able)
+            or (spreads_channels(node) and _is_own(node.input(0), producers, sole_user) and node.input(0) in able)
         ):
             able.add(node.output)
     return able
@@ -222,19 +224,38 @@ def keeps_channels(node: Node) -> bool:
         return bool(node.attributes["fn"] == "nearest")
     if node.op == "pool2d":
         return bool(node.attributes["fn"] == "max")
+    if node.op == "pad":
+        return bool(node.attributes["value"] == 0 and not node.attributes["before"][-1] + node.attributes["after"][-1])
+    if node.op == "gather":
+        return bool(node.attributes["axis"] != node.input(0).rank - 1)
+    return _moves_whole_channels(node) and node.input(0).memory_shape[-1] == node.output.memory_shape[-1]
+
+
+def spreads_channels(node: Node) -> bool:
+    """Turns each pixel's channels into several pixels, of a part of them each."""
+    return _moves_whole_channels(node) and node.input(0).memory_shape[-1] != node.output.memory_shape[-1]
+
+
+def _moves_whole_channels(node: Node) -> bool:
+    """A view whose every element has the index in its last dimension that it had, or that modulo this dimension."""
+    if node.op not in ("alias", "rearrange") or not (node.input(0).rank and node.output.rank):
+        return False
+    from_channels, channels = (value.memory_shape[-1] for value in (node.input(0), node.output))
+    if not (from_channels.static and channels.static and channels != ONE and channels.divides(from_channels)):
+        return False
     if node.op == "alias":
-        shapes = node.input(0).memory_shape, node.output.memory_shape
-        return bool(shapes[0] and shapes[1] and shapes[0][-1] == shapes[1][-1])
-    if node.op == "rearrange":
-        channels = node.input(0).memory_shape[-1]
-        strides, offset = node.attributes["strides"], node.attributes["offset"]
-        return bool(
-            node.attributes["shape"][-1] == channels
-            and strides[-1] == ONE
-            and channels.divides(node.attributes["dims"][-1])
-            and all(stride.coefficient % channels.coefficient == 0 for stride in (*strides[:-1], offset))
-        )
-    return False
+        return True
+    strides, offset = node.attributes["strides"], node.attributes["offset"]
+    return bool(
+        strides[-1] == ONE
+        and channels.divides(node.attributes["dims"][-1])
+        and all(stride.coefficient % channels.coefficient == 0 for stride in (*strides[:-1], offset))
+    )
+
+
+def _is_own(value: Value, producers: Mapping[Value, Node], sole_user: Callable[[Value], Node | None]) -> bool:
+    """A convolution's output that one operator reads: nothing else depends on how its channels are quantised."""
+    return value in producers and producers[value].op == "conv2d" and sole_user(value) is not None
 
 
 def _is_mean(node: Node) -> bool:

@@ -1,8 +1,8 @@
-"""Feature extractors: timm's MobileViT stages, without the classifier."""
+"""Feature extractors: timm's networks without the classifier, and the neck on their maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import torch
@@ -50,6 +50,14 @@ def _mobilevit_xxs(width: float) -> Any:
     return ByobNet(config, num_classes=0, global_pool="")
 
 
+def _mobilevit_xs() -> Any:
+    import_timm()
+    from timm.models.byobnet import ByobNet
+    from timm.models.mobilevit import model_cfgs
+
+    return ByobNet(dataclasses.replace(model_cfgs["mobilevit_xs"], num_features=0), num_classes=0, global_pool="")
+
+
 class ByobBackbone(nn.Module):
     """A ByobNet's stem and stages; gives the feature maps at strides 4, 8, 16 and 32.
 
@@ -78,22 +86,34 @@ class ByobBackbone(nn.Module):
         return maps
 
 
-_BUILDERS: dict[str, Callable[[], ByobBackbone]] = {
-    "mobilevit_xxs_075": lambda: ByobBackbone(_mobilevit_xxs(0.75)),
-    "mobilevit_xxs": lambda: ByobBackbone(_mobilevit_xxs(1.0)),
-}
+class MobileNetBackbone(nn.Module):
+    """timm's MobileNetV3-Small (Howard et al. 2019, arXiv:1905.02244) without its head: maps at strides 4 to 32.
 
-
-def build_backbone(name: str) -> ByobBackbone:
-    """The backbone of that name, with random weights.
-
-    Raises
-    ------
-    ValueError : the name is not one of the known ones, which the message lists.
+    Input: (N, 3, H, W). Output: a list of four maps, finest first.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"backbone: expected one of {', '.join(sorted(_BUILDERS))}, got {name!r}")
-    return _BUILDERS[name]()
+
+    def __init__(self) -> None:
+        super().__init__()
+        timm = import_timm()
+        self.net: Any = timm.create_model("mobilenetv3_small_100", features_only=True, out_indices=(1, 2, 3, 4))
+        #: Channels of the four maps.
+        self.channels = [int(channels) for channels in self.net.feature_info.channels()]
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return list(self.net(image))
+
+
+def build_backbone(name: str) -> ByobBackbone | MobileNetBackbone:
+    """The backbone of that name, one of `keypilot.reference.config.COMPONENTS`, with random weights."""
+    match name:
+        case "mobilevit_xxs_075":
+            return ByobBackbone(_mobilevit_xxs(0.75))
+        case "mobilevit_xxs":
+            return ByobBackbone(_mobilevit_xxs(1.0))
+        case "mobilevit_xs":
+            return ByobBackbone(_mobilevit_xs())
+        case _:
+            return MobileNetBackbone()
 
 
 class FeaturePyramid(nn.Module):

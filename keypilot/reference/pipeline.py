@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.image import as_rgb, letterbox, normalize
 from keypilot.reference.regions import find_regions
-from keypilot.reference.text import POSITION_OFFSET
+from keypilot.reference.text import text_inputs
 
 if TYPE_CHECKING:
     from keypilot.encoder import Picture
@@ -44,12 +44,13 @@ class Pipeline:
     def __init__(self, encoder: KeyPilotEncoder) -> None:
         from tokenizers import Tokenizer
 
-        from keypilot.reference.tokenizer import DEFAULT_TOKENIZER
+        from keypilot.reference.tokenizer import TOKENIZERS
 
         self.config = encoder.config
+        self._encoder = encoder
         self._programs = {name: program.module.eval() for name, program in encoder.programs().items()}
-        self._tokenizer = Tokenizer.from_file(str(DEFAULT_TOKENIZER))
-        self._tokenizer.enable_truncation(encoder.config.text.max_tokens)
+        self._tokenizer = Tokenizer.from_file(str(TOKENIZERS[encoder.text.tokenizer]))
+        self._tokenizer.enable_truncation(encoder.config.max_tokens)
 
     def run(self, program: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One program's outputs by name."""
@@ -59,9 +60,8 @@ class Pipeline:
 
     def text_inputs(self, text: str) -> dict[str, Array]:
         """A text as the text program takes it, batch 1."""
-        ids = np.array([self._tokenizer.encode(text).ids])
-        positions = np.arange(POSITION_OFFSET, POSITION_OFFSET + ids.shape[1])[np.newaxis]
-        return {"input_ids": ids, "position_ids": positions, "attention_mask": np.ones_like(ids)}
+        ids = torch.tensor([self._tokenizer.encode(text).ids])
+        return {name: tensor.numpy() for name, tensor in text_inputs(self._encoder.text, ids).items()}
 
     def encode(self, picture: Picture, text: str, user: int) -> Encoding:
         """One picture, in any form that `keypilot.Encoder.encode` takes, one text and one user."""
@@ -74,13 +74,17 @@ class Pipeline:
             inputs[program] = arrays
             return self.run(program, arrays)
 
-        def squares(boxes: Array, side: int) -> Array:
+        def squares(
+            boxes: Array, side: int, mean: Sequence[float] = config.image_mean, std: Sequence[float] = config.image_std
+        ) -> Array:
             """The boxes' contents, letterboxed and normalised: (boxes, 3, side, side)."""
             pixels = np.stack([letterbox(rgb, box, side, config.image_pad) for box in boxes.tolist()])
-            return np.ascontiguousarray(normalize(pixels, config.image_mean, config.image_std).transpose(0, 3, 1, 2))
+            return np.ascontiguousarray(normalize(pixels, mean, std).transpose(0, 3, 1, 2))
 
         whole = np.array([[0, 0, width, height]])
-        screen = run("screen", {"image": squares(whole, config.image_side)})
+        screen: dict[str, Array] = {}
+        if "screen" in self._programs:
+            screen = run("screen", {"image": squares(whole, config.image_side)})
         masks, boxes, roi_valid = find_regions(
             screen["mask_logits"][0] > 0 if "mask_logits" in screen else None,
             config.grid,
@@ -95,15 +99,13 @@ class Pipeline:
             region_masks = masks[np.newaxis].astype(np.float32)
             rois = run("roi", {"features": screen["features"], "masks": region_masks})["roi_embedding"][0]
         text_embedding = run("text", self.text_inputs(text))["text_embedding"]
-        fused = run(
-            "fusion",
-            {
-                "image": screen["image_embedding"],
-                "rois": rois[np.newaxis],
-                "text": text_embedding,
-                "user": np.array([user]),
-            },
-        )
+        if self._encoder.image_picture is not None:
+            side, mean, std = self._encoder.image_picture
+            screen |= run("image", {"image": squares(whole, side, mean, std)})
+        vectors = {"image": screen["image_embedding"], "rois": rois[np.newaxis], "text": text_embedding}
+        if self._encoder.user is not None:
+            vectors["user_vector"] = run("user", {"user": np.array([user])})["user_vector"]
+        fused = run("fusion", vectors)
         return Encoding(
             context=fused["context"][0],
             image=screen["image_embedding"][0],

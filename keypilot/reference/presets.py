@@ -1,43 +1,31 @@
-"""Named configurations, and encoders with seeded weights for them."""
+"""Encoders with seeded weights."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from keypilot.reference.config import EncoderConfig
+from keypilot.reference.config import EncoderConfig, resolve_config
 from keypilot.reference.encoder import KeyPilotEncoder
-
-_BASE = EncoderConfig()
-
-#: Every preset. `keypilot-base` re-encodes a crop of each region; the other two are its other ROI modes.
-PRESETS: dict[str, EncoderConfig] = {
-    config.name: config
-    for config in (
-        _BASE,
-        dataclasses.replace(_BASE, name="keypilot-base-mask-pool", roi_features="mask_pool"),
-        dataclasses.replace(_BASE, name="keypilot-base-grid", regions="fixed_grid"),
-    )
-}
+from keypilot.reference.roi import SamLite
+from keypilot.reference.text import text_inputs
 
 
 def build(name: str, *, seed: int = 0) -> KeyPilotEncoder:
-    """The preset with seeded, untrained weights, in eval mode.
+    """The encoder of a preset, or of what else `resolve_config` takes, with seeded, untrained weights, in eval mode.
 
     BatchNorm's running statistics are those of drawn screens, so that activations have the scales of a trained
-    network's, and the mask logits are shifted so that each region covers about a third of such a screen.
+    network's, and SamLite's mask logits are shifted so that each region covers about a third of such a screen.
 
     Raises
     ------
-    ValueError : no preset has that name; the message lists those there are.
+    ArgumentError : as `resolve_config`.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-    return build_config(PRESETS[name], seed=seed)
+    return build_config(resolve_config(name), seed=seed)
 
 
 def build_config(config: EncoderConfig, *, seed: int = 0) -> KeyPilotEncoder:
@@ -45,11 +33,7 @@ def build_config(config: EncoderConfig, *, seed: int = 0) -> KeyPilotEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = KeyPilotEncoder(config)
-        pictures = drawn_screens(8, config.image_side, seed=seed)
-        mean = torch.tensor(config.image_mean).view(3, 1, 1)
-        std = torch.tensor(config.image_std).view(3, 1, 1)
-        images = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - mean) / std
-        _settle(encoder, images)
+        _settle(encoder, seed)
     return encoder.eval().requires_grad_(False)
 
 
@@ -83,12 +67,13 @@ def drawn_screens(count: int, side: int, *, seed: int) -> npt.NDArray[np.uint8]:
     return screens
 
 
-def _settle(encoder: KeyPilotEncoder, images: torch.Tensor) -> None:
-    """Sets BatchNorm's statistics, and SamLite's bias, from `images`.
+def _settle(encoder: KeyPilotEncoder, seed: int) -> None:
+    """Sets BatchNorm's statistics, and SamLite's bias, from drawn screens and random texts.
 
     In float64: PyTorch's float32 sums depend on the number of threads, and an untrained network amplifies that.
     """
-    encoder.double()
+    config = encoder.config
+    encoder.double().eval()
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -96,13 +81,28 @@ def _settle(encoder: KeyPilotEncoder, images: torch.Tensor) -> None:
         norm.momentum = None  # a cumulative average: one pass is enough
         norm.train()
     with torch.no_grad():
-        images = images.double()
+        images = _pictures(8, config.image_side, config.image_mean, config.image_std, seed)
         features = encoder.neck(encoder.backbone(images))
-        if encoder.regions is not None:
+        if isinstance(encoder.regions, SamLite):
             encoder.regions(features)
-            encoder.eval()
+        elif encoder.regions_picture is not None and encoder.regions is not None:
+            encoder.regions(_pictures(2, *encoder.regions_picture, seed))
+        if encoder.image_picture is not None:
+            encoder.image(_pictures(8, *encoder.image_picture, seed))
+        if any(isinstance(module, nn.BatchNorm2d) for module in encoder.text.modules()):
+            ids = np.random.default_rng(seed).integers(encoder.text.vocab_size, size=(8, config.max_tokens))
+            encoder.text(**text_inputs(encoder.text, torch.from_numpy(ids)))
+        encoder.eval()
+        if isinstance(encoder.regions, SamLite):
             logits = encoder.regions(encoder.neck(encoder.backbone(images)))
             encoder.regions.bias.copy_(-logits.transpose(0, 1).flatten(1).quantile(0.67, dim=1).view(1, -1, 1))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     encoder.float()
+
+
+def _pictures(count: int, side: int, mean: Sequence[float], std: Sequence[float], seed: int) -> torch.Tensor:
+    """Drawn screens, normalised: float64 (count, 3, side, side)."""
+    pictures = torch.from_numpy(drawn_screens(count, side, seed=seed)).permute(0, 3, 1, 2)
+    normalised = (pictures / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    return normalised.double()

@@ -1,62 +1,55 @@
-"""The embedding of the text being typed: `transformers`' RoBERTa (Liu et al. 2019, arXiv:1907.11692)."""
+"""The embedding of the text being typed."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from keypilot.reference.config import EMBEDDING_SIZE, TextConfig
-from keypilot.reference.timm_shim import import_timm
-
-if TYPE_CHECKING:
-    from transformers import RobertaModel
-
-#: RoBERTa counts positions from padding_idx + 1.
-POSITION_OFFSET = 2
-
-
-def roberta(config: TextConfig) -> RobertaModel:
-    """`transformers`' RobertaModel of these sizes, with random weights."""
-    import_timm()  # transformers imports torchvision as well
-    from transformers import RobertaConfig, RobertaModel
-
-    return RobertaModel(
-        RobertaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            intermediate_size=config.intermediate_size,
-            max_position_embeddings=config.max_tokens + POSITION_OFFSET,
-            type_vocab_size=1,
-            layer_norm_eps=1e-5,
-        ),
-        add_pooling_layer=False,
-    )
+from keypilot.reference.config import EncoderConfig
 
 
 class TextEncoder(nn.Module):
-    """Token ids to an embedding, read at the first token.
+    """Token ids to an embedding (N, 256).
 
-    Inputs: input_ids, position_ids, attention_mask, each integer (N, T); position_ids count from `POSITION_OFFSET`; the
-    mask is 1 where there is a token. Output: (N, 256).
+    ``forward(input_ids, position_ids, attention_mask)``, each integer (N, T), or without the mask where `masked` is
+    False; positions count from `position_offset`; the mask is 1 where there is a token.
+
+    Attributes
+    ----------
+    tokenizer : the kind that the ids come from: ``"bpe"``, ``"wordpiece"`` or ``"clip"``.
+    vocab_size : rows of the table of embeddings.
     """
 
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.roberta = roberta(config)
-        self.projection = nn.Linear(config.hidden_size, EMBEDDING_SIZE)
+    tokenizer: str = "bpe"
+    position_offset: int = 0
+    masked: bool = True
+    vocab_size: int
 
-    def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = self.roberta(
-            input_ids,
-            attention_mask=(attention_mask != 0)[:, None, None, :],
-            position_ids=position_ids,
-            token_type_ids=torch.zeros_like(input_ids),
-        ).last_hidden_state  # (N, T, hidden)
-        embedding: torch.Tensor = self.projection(hidden[:, 0])
-        return embedding
+
+def build_text(config: EncoderConfig) -> TextEncoder:
+    """The text encoder that the configuration names, with random weights."""
+    from keypilot.reference.text_bert import Bert, DistilBert, MiniLm, Roberta
+    from keypilot.reference.text_mobileclip import MobileClipText
+
+    match config.text:
+        case "roberta_tiny":
+            return Roberta(config)
+        case "distilbert_tiny":
+            return DistilBert(config)
+        case "bert_tiny":
+            return Bert(config, hidden=128, layers=2, heads=2, feed_forward=512)
+        case "tinybert":
+            return Bert(config, hidden=312, layers=4, heads=12, feed_forward=1200)
+        case "minilm_2":
+            return MiniLm(config, layers=2)
+        case "minilm_6":
+            return MiniLm(config, layers=6)
+        case _:
+            return MobileClipText(config)
+
+
+def text_inputs(text: TextEncoder, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The inputs of `text` for ids (N, T) without padding."""
+    positions = torch.arange(text.position_offset, text.position_offset + ids.shape[1])
+    inputs = {"input_ids": ids, "position_ids": positions.expand(ids.shape[0], -1).contiguous()}
+    return {**inputs, "attention_mask": torch.ones_like(ids)} if text.masked else inputs

@@ -83,7 +83,8 @@ static bool open_and_run(uint8_t *bytes, size_t size) {
   }
   int32_t ids[64];
   size_t count;
-  static const char text[] = "a\xC3\xA9 \xF0\x9F\x98\x80\xFF 12!";
+  static const char text[] =
+      "a\xC3\xA9 \xF0\x9F\x98\x80\xFF 12! Hello, caf\xC3\x89 <|endoftext|>! \xE4\xB8\xAD <mask> </s> x";
   kp_model_tokenize(model, text, sizeof text - 1, ids, 64, &count, NULL);
   kp_model_close(model);
   return true;

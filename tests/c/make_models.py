@@ -1,6 +1,7 @@
 """Writes the small model files that the C tests read: ``make_models.py DIRECTORY``.
 
-``sample.gguf`` has three programs (``arithmetic``, ``text``, ``picture``) with seeded weights, and a tokenizer.
+``sample.gguf`` has three programs (``arithmetic``, ``text``, ``picture``) with seeded weights, and a tokenizer;
+``wordpiece.gguf`` and ``clip.gguf`` have one program and tokenizers of the other types.
 ``refused/`` holds damaged variants of it; ``refused/expected.txt`` has one line for each: file, status, a part of the
 message, separated by tabs.
 """
@@ -101,6 +102,7 @@ class Model:
     version: int = 1
     precision: str = "fp32"
     names: list[str] | None = None
+    tokenizer: str = "bpe"
 
     def write(self, path: Path) -> None:
         """Writes the model file."""
@@ -110,7 +112,7 @@ class Model:
         writer.add_string("keypilot.precision", self.precision)
         writer.add_bool("keypilot.trained", False)
         writer.add_array("keypilot.programs", self.names or [program.name for program in self.programs])
-        add_tokenizer(writer)
+        add_tokenizer(writer, self.tokenizer)
         tensors: dict[str, Array] = {}
         for program in self.programs:
             add_program(writer, program)
@@ -151,17 +153,35 @@ def byte_characters() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def add_tokenizer(writer: gguf.GGUFWriter) -> None:
-    """Adds a byte-level BPE of 256 bytes and three merges."""
+def add_tokenizer(writer: gguf.GGUFWriter, kind: str) -> None:
+    """Adds a tokenizer: bpe and clip of all bytes and three merges, or wordpiece of a few words."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    merges = ["h e", "l l", "he ll"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*special, *byte_characters(), *(merge.replace(" ", "") for merge in merges), "<mask>"])
-    writer.add_token_merges(merges)
-    for name, value in {"bos": 0, "padding": 1, "eos": 2, "unknown": 3, "mask": 263}.items():
-        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", value)
+    merges: list[str] = []
+    if kind == "wordpiece":
+        tokens = [*special, *"helo,!", *(f"##{c}" for c in "helo"), "he", "##llo", "caf", "##e", "<mask>"]
+        tokens = list(dict.fromkeys(tokens))
+        normalizer, pre = "clean,space_ideographs,strip_accents,lowercase", "bert"
+        writer.add_string("keypilot.tokenizer.continuation", "##")
+        writer.add_uint32("keypilot.tokenizer.max_word_characters", 100)
+        writer.add_uint32("tokenizer.ggml.unknown_token_id", 3)
+    else:
+        end = "</w>" if kind == "clip" else ""
+        merges = ["h e", f"l l{end}", f"he ll{end}"]
+        tokens = [*special, *byte_characters(), *(f"{c}{end}" for c in byte_characters() if end)]
+        tokens += [*(merge.replace(" ", "") for merge in merges), "<mask>"]
+        normalizer, pre = ("nfc,collapse_spaces,lowercase", "clip-specials") if end else ("nfc", "gpt-2")
+        writer.add_string("keypilot.tokenizer.word_suffix", end)
+        writer.add_token_merges(merges)
+    writer.add_tokenizer_model("bert" if kind == "wordpiece" else "gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_bool("tokenizer.ggml.add_space_prefix", kind == "bpe")
+    writer.add_array("keypilot.tokenizer.added_tokens", [0, 1, 2, 3, len(tokens) - 1])
+    writer.add_array("keypilot.tokenizer.added_tokens.flags", ["", "", "rstrip", "normalized", "lstrip normalized"])
+    writer.add_array("keypilot.tokenizer.prefix", [0])
+    writer.add_array("keypilot.tokenizer.suffix", [2])
     writer.add_uint32("keypilot.tokenizer.max_tokens", 16)
-    writer.add_string("keypilot.tokenizer.normalizer", "nfc")
+    writer.add_string("keypilot.tokenizer.normalizer", normalizer)
     writer.add_uint32("keypilot.tokenizer.position_offset", 2)
 
 
@@ -329,6 +349,8 @@ def main(directory: Path) -> None:
     """Writes every file."""
     (directory / "refused").mkdir(parents=True, exist_ok=True)
     sample().write(directory / "sample.gguf")
+    for tokenizer in ("wordpiece", "clip"):
+        Model([arithmetic()], tokenizer=tokenizer).write(directory / f"{tokenizer}.gguf")
     lines = []
     for name, (damage, status, message) in refused_models().items():
         model = deepcopy(sample())

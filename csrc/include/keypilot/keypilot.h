@@ -260,12 +260,13 @@ typedef struct kp_image {
 } kp_image;
 
 typedef struct kp_encoder_info {
-  int32_t image_side; /* the screen program's input, in pixels */
-  int32_t crop_side;  /* the roi program's input; 0 where regions are pooled from the feature map */
+  int32_t image_side;   /* the screen program's input, in pixels */
+  int32_t crop_side;    /* the roi program's input; 0 where regions are pooled from the feature map */
+  int32_t regions_side; /* of the letterboxed picture that the masks lie over */
   int32_t mask_height, mask_width;
   int32_t max_tokens;
-  int64_t user_count;
-  bool trained; /* false: seeded weights, for testing the engine */
+  int64_t user_count; /* 0: the model does not ask who types */
+  bool trained;       /* false: seeded weights, for testing the engine */
 } kp_encoder_info;
 
 /* KP_ERROR_UNSUPPORTED where the model is not an encoder. */
@@ -274,7 +275,8 @@ KP_API kp_status kp_model_encoder_info(const kp_model *model, kp_encoder_info *i
 typedef enum kp_stage {
   KP_STAGE_IMAGE = 0, /* letterbox, resize, normalise */
   KP_STAGE_SCREEN,
-  KP_STAGE_REGIONS, /* masks, boxes, crops */
+  KP_STAGE_GLOBAL,  /* the image embedding, where it has a program of its own, from the picture on */
+  KP_STAGE_REGIONS, /* their program, where they have one, from the picture on; masks, boxes, crops */
   KP_STAGE_ROI,
   KP_STAGE_TEXT,
   KP_STAGE_FUSION,
@@ -290,17 +292,27 @@ typedef struct kp_encoding {
   float rois[KP_REGION_COUNT][KP_EMBEDDING_SIZE];
   float text[KP_EMBEDDING_SIZE];
   int32_t boxes[KP_REGION_COUNT][4]; /* x0, y0, x1, y1 in the picture's pixels; x1 and y1 exclusive */
-  bool roi_valid[KP_REGION_COUNT];   /* false: the mask was empty and the fixed grid's cell was used */
-  const uint8_t *masks;              /* (KP_REGION_COUNT, mask_height, mask_width), 0 or 1, in the letterboxed picture;
-                                        valid until the session's next call */
+  bool roi_valid[KP_REGION_COUNT];   /* false: no mask was found and the fixed grid's cell was used */
+  const uint8_t *masks;              /* (KP_REGION_COUNT, mask_height, mask_width), 0 or 1, over the picture letterboxed
+                                        to regions_side; valid until the session's next call */
   int32_t token_count;
   uint64_t nanoseconds[KP_STAGE_COUNT];
 } kp_encoding;
 
-/* Encodes a picture and UTF-8 text for a user (0 <= user < user_count). `text` may be NULL where text_size is 0.
- * `tap` may be NULL; it sees every program in turn. */
-KP_API kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size, int64_t user,
-                           kp_encoding *encoding, kp_tap_fn tap, void *tap_context, kp_error *error);
+#define KP_USER_SIZE 64
+#define KP_UNKNOWN_USER (-1)
+
+/* Who types: one of the model's users, or a vector in place of the one that the model has for a user. */
+typedef struct kp_user {
+  int64_t id;          /* 0 to user_count - 1, or KP_UNKNOWN_USER; not read where there is a vector */
+  const float *vector; /* KP_USER_SIZE finite numbers, or NULL */
+} kp_user;
+
+/* Encodes a picture and UTF-8 text. `text` may be NULL where text_size is 0. `user` may be NULL: unknown; a model whose
+ * user_count is 0 takes no other. `tap` may be NULL; it sees every program in turn. */
+KP_API kp_status kp_encode(kp_session *session, const kp_image *image, const char *text, size_t text_size,
+                           const kp_user *user, kp_encoding *encoding, kp_tap_fn tap, void *tap_context,
+                           kp_error *error);
 
 #ifdef __cplusplus
 }

@@ -226,9 +226,8 @@ def cast(b: Builder, x: Value, *_options: Any) -> Value:
 
 def reduction(b: Builder, fn: str, x: Value, dim: int | Sequence[int] | None, keepdim: bool) -> Value:
     dims = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
-    return b.emit(
-        "reduce", [b.cast(x, "f32")], fn=fn, axes=tuple(sorted(d % x.rank for d in dims)), keepdim=int(keepdim)
-    )
+    axes = tuple(sorted(d % x.rank for d in dims))
+    return b.emit("reduce", [b.cast(x, b.dtypes[0])], fn=fn, axes=axes, keepdim=int(keepdim))
 
 
 @lowers("mean.dim")
@@ -243,14 +242,32 @@ def mean_of_all(b: Builder, x: Value, _dtype: Any) -> Value:
 
 @lowers("sum.dim_IntList")
 def sum_(b: Builder, x: Value, dim: Any, keepdim: bool, _dtype: Any) -> Value:
-    if b.dtypes[0] != "f32":
-        raise b.unsupported("a sum of integers; cast to float first")
     return reduction(b, "sum", x, dim, keepdim)
 
 
 @lowers("sum.default")
 def sum_of_all(b: Builder, x: Value, _dtype: Any) -> Value:
     return sum_(b, x, None, False, None)
+
+
+@lowers("amax.default", "amin.default")
+def extreme(b: Builder, x: Value, dim: Any, keepdim: bool) -> Value:
+    if b.dtypes[0] == "bool":
+        raise b.unsupported("an extreme of booleans; cast them first")
+    return reduction(b, "max" if "amax" in b.operator else "min", x, dim, keepdim)
+
+
+@lowers("max.default", "min.default")
+def extreme_of_all(b: Builder, x: Value) -> Value:
+    return reduction(b, b.operator.split(".")[1], x, None, False)
+
+
+@lowers("any.default", "any.dim", "any.dims", "all.default", "all.dim", "all.dims")
+def any_or_all(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    fn = "max" if b.operator.startswith("aten.any") else "min"
+    numbers = b.cast(b.cast(x, "bool"), "i32")
+    b.dtypes = ["i32"]
+    return b.cast(reduction(b, fn, numbers, dim, keepdim), "bool")
 
 
 @lowers("linalg_vector_norm.default")

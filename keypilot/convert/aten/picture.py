@@ -10,7 +10,7 @@ import numpy as np
 
 from keypilot.convert.aten.elementwise import reduction
 from keypilot.convert.aten.registry import lowers
-from keypilot.convert.graph import ONE, Array, Dim, Value
+from keypilot.convert.graph import ONE, Array, Dim, Value, as_shape
 
 if TYPE_CHECKING:
     from keypilot.convert.importer import Builder
@@ -87,14 +87,39 @@ def convolution(
     padding: Sequence[int],
     dilation: Sequence[int],
     transposed: bool,
-    _output_padding: Sequence[int],
+    output_padding: Sequence[int],
     groups: int,
 ) -> Value:
-    if transposed or weight.rank not in (3, 4):
-        raise b.unsupported("a transposed or three-dimensional convolution")
+    if weight.rank not in (3, 4):
+        raise b.unsupported("a three-dimensional convolution")
+    if transposed:
+        return deconv2d(b, x, weight, bias, stride, padding, output_padding, groups, dilation)
     lowering = conv2d if weight.rank == 4 else conv1d
     result: Value = lowering(b, x, weight, bias, stride, padding, dilation, groups)
     return result
+
+
+@lowers("conv_transpose2d.input")
+def deconv2d(
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    _output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> Value:
+    """A `deconv2d` node, whose weight has the output channels first, as a convolution's: (O, I / groups, kh, kw)."""
+    if weight.data is None or (bias is not None and bias.data is None):
+        raise b.unsupported("a weight that is computed at run time")
+    if weight.rank != 4 or _pair(dilation) != (1, 1):
+        raise b.unsupported("a transposed convolution that is dilated or of signals")
+    parts = weight.data.reshape(groups, -1, *weight.data.shape[1:]).swapaxes(1, 2)
+    data = np.ascontiguousarray(parts.reshape(-1, *parts.shape[2:]))
+    turned = Value(weight.name, as_shape(data.shape), "f32", data)
+    return b.emit("deconv2d", [x, turned, bias], stride=_pair(stride), padding=_pair(padding), groups=groups)
 
 
 def _padding(padding: Sequence[int] | str, kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:

@@ -194,6 +194,21 @@ def roll(b: Builder, x: Value, shifts: Sequence[int], dims: Sequence[int]) -> Va
     return x
 
 
+@lowers("constant_pad_nd.default")
+def constant_pad(b: Builder, x: Value, pads: Sequence[int], value: float) -> Value:
+    """Pads of the last dimension come first; those below zero cut off."""
+    sides = {x.rank - 1 - i: (pads[2 * i], pads[2 * i + 1]) for i in range(len(pads) // 2)}
+    for axis, (before, after) in sides.items():
+        if before < 0 or after < 0:
+            size = b.static(x.shape[axis], "the size of a dimension that is cut")
+            start, cut = max(-before, 0), max(-before, 0) + max(-after, 0)
+            x = b.slice(x, axis, Dim(start), Dim(size - cut))
+    rims = [tuple(max(sides.get(axis, (0, 0))[i], 0) for axis in range(x.rank)) for i in (0, 1)]
+    if not any((*rims[0], *rims[1])):
+        return x
+    return b.emit("pad", [b.cast(x, "f32")], before=rims[0], after=rims[1], value=float(value))
+
+
 def _position(b: Builder, index: int | Dim, size: Dim) -> Dim:
     """An index into a dimension, counted from its start; a start past the end is the end."""
     if isinstance(index, Dim):

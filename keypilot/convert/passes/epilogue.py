@@ -6,7 +6,7 @@ must have no other reader.
 
 from __future__ import annotations
 
-from keypilot.convert.graph import Node, Program, Value
+from keypilot.convert.graph import LAYERS, Node, Program, Value
 
 _ACTIVATIONS = frozenset(
     ("relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "gelu_tanh", "quick_gelu", "tanh")
@@ -48,7 +48,7 @@ def fuse_epilogues(program: Program) -> None:
 
 
 def _takes_activation(node: Node) -> bool:
-    return node.op in ("conv2d", "linear") and "act" not in node.attributes and len(node.inputs) <= 3
+    return node.op in LAYERS and "act" not in node.attributes and len(node.inputs) <= 3
 
 
 def _takes_residual(node: Node | None, x: Value, other: Value, add: Node) -> bool:

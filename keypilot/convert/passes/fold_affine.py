@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keypilot.convert.graph import Array, Node, Program, Value, as_shape
+from keypilot.convert.graph import LAYERS, Array, Node, Program, Value, as_shape
 
 
 def fold_affine(program: Program) -> None:
@@ -58,9 +58,9 @@ def _channel_shaped(node: Node, index: int) -> Array:
 
 def _absorb(producer: Node, scale: Array, shift: Array, alone: bool) -> bool:
     """Changes the producer's weights, if it can; True where it did."""
-    if not alone or producer.op not in ("conv2d", "linear"):
+    if not alone or producer.op not in LAYERS:
         return False
-    axis = 1 if producer.op == "conv2d" else producer.output.rank - 1
+    axis = producer.output.rank - 1 if producer.op == "linear" else 1
     channels = producer.input(1).shape[0].coefficient
     vectors = [_vector(array, axis, producer.output.rank, channels) for array in (scale, shift)]
     if vectors[0] is None or vectors[1] is None:

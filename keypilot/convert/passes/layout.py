@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from keypilot.convert.graph import ONE, Node, Program, Value
+from keypilot.convert.graph import ONE, Node, Program, Value, permuted
 from keypilot.convert.passes.epilogue import is_depthwise
-from keypilot.convert.views import Reshape
+from keypilot.convert.views import Reshape, Slice
 
 NHWC = (0, 2, 3, 1)
 
 _PICTURE_OPS = ("conv2d", "pool2d", "resize2d")
-_ELEMENTWISE = ("unary", "binary", "compare", "select", "cast", "concat")
+_ELEMENTWISE = ("unary", "binary", "compare", "select", "cast", "concat", "pad")
 
 
 def assign_layout(program: Program) -> None:
@@ -79,6 +79,9 @@ class _Layout:
         node.inputs = [None if x is None else self._operand(x, rank, order) for x in node.inputs]
         if "axis" in node.attributes:
             node.attributes["axis"] = order.index(node.attributes["axis"])
+        for sides in ("before", "after"):
+            if sides in node.attributes:
+                node.attributes[sides] = permuted(node.attributes[sides], order)
 
     def _operand(self, x: Value, rank: int, order: tuple[int, ...]) -> Value:
         """An operand that broadcasts against tensors of `rank` dimensions in `order`."""
@@ -104,12 +107,13 @@ class _Layout:
 
 
 def _wanted_as_pictures(program: Program) -> set[Value]:
-    """Values that a picture operator reads or gives, directly or through element-wise operators."""
+    """Values that a picture operator reads or gives, directly or through element-wise operators and
+    slices."""
     wanted: set[Value] = set()
     for node in reversed(program.nodes):
         if node.op in _PICTURE_OPS:
             inputs = [node.input(0), *node.inputs[3:4]]
-        elif node.op in _ELEMENTWISE and node.output in wanted:
+        elif node.output in wanted and (node.op in _ELEMENTWISE or isinstance(node.attributes.get("view"), Slice)):
             inputs = list(node.inputs)
         else:
             continue

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keypilot.convert.graph import ONE, ZERO, Dim, Node, Port, Program, Shape, Value, permuted, product, shape_text
+from keypilot.convert.passes.dead_code import remove_dead_code
 from keypilot.convert.views import Atom, NotStridedError, Permute, Reshape, Strided, View
 from keypilot.errors import UnsupportedError
 
@@ -59,7 +60,8 @@ class _Lowering:
             self.nodes.append(node)
         self.program.outputs = [self._output(port) for port in self.program.outputs]
         self.program.nodes = self.nodes
-        computed = {node.output for node in self.nodes}
+        remove_dead_code(self.program)  # copies on the way to others, which then found a shorter one
+        computed = {node.output for node in self.program.nodes}
         taps = [self._port(port, computed) for port in self.program.taps]
         self.program.taps = [tap for tap in taps if tap is not None]
 
