@@ -3,8 +3,9 @@
 #include "ops/conv2d.h"
 #include "ops/dense_i8.h"
 
-/* Output pixels of a task: their tap pointers stay in the first-level cache. */
+/* Output pixels of a task: their tap pointers stay in the first-level cache. Those of a depthwise convolution are few. */
 #define TAPPED_PIXELS 128
+#define DEPTHWISE_PIXELS 256
 
 /* What is copied at once of a gathered window's lines, whose buffer has as many bytes to spare. */
 #define COPIED_BYTES 16
@@ -57,7 +58,11 @@ void kp_conv2d_i8_pack(const kp_op_call *call, void *packed) {
   const int8_t *weight = call->inputs[1].data;
   if (conv.depthwise) {
     size_t channels = (size_t)conv.channels, stride = depthwise_stride(&conv);
-    for (size_t t = 0; t < conv.taps; t++) memcpy((int8_t *)packed + t * stride, weight + t * channels, channels);
+    for (int64_t t = 0; t < (int64_t)conv.taps; t++) { /* by column of the window */
+      int64_t column = t / conv.kernel[0], row = t % conv.kernel[0];
+      memcpy((int8_t *)packed + (size_t)t * stride, weight + (size_t)(row * conv.kernel[1] + column) * channels,
+             channels);
+    }
     return;
   }
   window_product product = product_of(&conv);
@@ -103,11 +108,33 @@ typedef struct conv_run {
   kp_conv2d conv;
   size_t block_pixels, row_bytes; /* row_bytes: of a gathered window */
   size_t shared_bytes, thread_bytes;
+  /* Depthwise: a task is `row_step` rows of output pixels, or a part of one, `width` pixels long. */
+  size_t rows, row_step, width, parts;
+  size_t columns, pixel_columns; /* of taps, for a row of a task; from a pixel to the next */
 } conv_run;
+
+static void plan_depthwise(conv_run *run) {
+  const kp_conv2d *conv = &run->conv;
+  const size_t threads = (size_t)conv->call->threads, out_width = (size_t)conv->out_width;
+  run->rows = conv->pixels / out_width;
+  run->width = kp_divide_up(out_width, kp_divide_up(out_width, DEPTHWISE_PIXELS));
+  run->parts = kp_divide_up(out_width, run->width);
+  size_t most_rows = run->parts > 1 ? 1 : DEPTHWISE_PIXELS / run->width;
+  run->row_step = kp_divide_up(run->rows, kp_round_up(kp_divide_up(run->rows, most_rows), threads));
+  size_t stride = (size_t)conv->stride[1], width = (size_t)conv->kernel[1];
+  bool shared = conv->dilation[1] == 1 && stride < width; /* pixels side by side share columns */
+  run->pixel_columns = shared ? stride : width;
+  run->columns = (run->width - 1) * run->pixel_columns + width;
+  run->thread_bytes = kp_round_up(run->row_step * run->columns * (size_t)conv->kernel[0] * sizeof(int8_t *), 64);
+}
 
 static conv_run plan_conv(const kp_op_call *call) {
   conv_run run = {.conv = kp_conv2d_describe(call), .block_pixels = TAPPED_PIXELS};
   const kp_conv2d *conv = &run.conv;
+  if (conv->depthwise) {
+    plan_depthwise(&run);
+    return run;
+  }
   size_t shares = kp_divide_up(conv->pixels, (size_t)call->threads);
   run.block_pixels = kp_min_size(TAPPED_PIXELS, kp_round_up(shares, 8));
   if (is_gathered(conv)) {
@@ -150,6 +177,70 @@ static void point_at_windows(const conv_run *run, kp_range pixels, size_t first,
       }
     }
   }
+}
+
+/* `count` pointers, `step` apart, to the pixels of a line from column `left` on that lie `dilation` apart; in the
+ * padding, to its zero points. */
+static void point_at_line(const kp_conv2d *conv, const int8_t *line, const int8_t *padding, int64_t left,
+                          int64_t dilation, size_t count, size_t step, const int8_t **taps) {
+  size_t j = 0;
+  for (; j < count && left < 0; j++, left += dilation) taps[j * step] = padding;
+  const int8_t *pixel = line + left * conv->channels;
+  for (; j < count && left < conv->width; j++, left += dilation, pixel += dilation * conv->channels) {
+    taps[j * step] = pixel;
+  }
+  for (; j < count; j++) taps[j * step] = padding;
+}
+
+/* The taps of `width` output pixels of row `row` of all images, from pixel `first` on, by column of their windows. */
+static void point_at_columns(const conv_run *run, size_t row, size_t first, size_t width, const int8_t **taps) {
+  const kp_conv2d *conv = &run->conv;
+  const int8_t *padding = ((const kp_i8_constants *)conv->call->constants)->padding;
+  size_t height = (size_t)conv->kernel[0], window = (size_t)conv->kernel[1];
+  size_t columns = (width - 1) * run->pixel_columns + window;
+  kp_window at = kp_window_at(conv, row * (size_t)conv->out_width + first);
+  for (size_t i = 0; i < height; i++) {
+    int64_t top = at.top + (int64_t)i * conv->dilation[0];
+    if (top < 0 || top >= conv->height) {
+      for (size_t j = 0; j < columns; j++) taps[j * height + i] = padding;
+      continue;
+    }
+    const int8_t *line = (const int8_t *)conv->call->inputs[0].data + kp_input_pixel(conv, at.image, top, 0);
+    if (run->pixel_columns < window) {
+      point_at_line(conv, line, padding, at.left, 1, columns, height, taps + i);
+      continue;
+    }
+    for (size_t x = 0; x < width; x++) {
+      point_at_line(conv, line, padding, at.left + (int64_t)x * conv->stride[1], conv->dilation[1], window, height,
+                    taps + x * window * height + i);
+    }
+  }
+}
+
+static void depthwise_task(void *context, size_t task, int thread) {
+  const conv_run *run = context;
+  const kp_conv2d *conv = &run->conv;
+  const kp_op_call *call = conv->call;
+  size_t channels = (size_t)conv->channels, out_width = (size_t)conv->out_width, height = (size_t)conv->kernel[0];
+  kp_range rows = kp_task_range(run->rows, run->row_step, task / run->parts);
+  kp_range pixels = kp_task_range(out_width, run->width, task % run->parts);
+  kp_depthwise_i8_args args = {
+      .rows = rows.end - rows.begin,
+      .width = pixels.end - pixels.begin,
+      .tap_count = conv->taps,
+      .channels = channels,
+      .pixel_step = run->pixel_columns * height,
+      .row_step = run->columns * height,
+      .weights = call->packed,
+      .weight_stride = depthwise_stride(conv),
+      .epilogue = kp_i8_epilogue(call, channels, act_of(call), rows.begin * out_width + pixels.begin, 0),
+  };
+  const int8_t **taps = (void *)((char *)call->scratch + (size_t)thread * run->thread_bytes);
+  for (size_t row = 0; row < args.rows; row++) {
+    point_at_columns(run, rows.begin + row, pixels.begin, args.width, taps + row * args.row_step);
+  }
+  args.taps = taps;
+  call->kernels->depthwise_i8(&args);
 }
 
 /* Copies n bytes; where there are enough to read, a fixed number, of which those beyond n do not matter: a call of memcpy
@@ -196,18 +287,6 @@ static void conv_task(void *context, size_t task, int thread) {
   size_t channels = (size_t)conv->out_channels;
   kp_range pixels = kp_task_range(conv->pixels, run->block_pixels, task);
   void *scratch = (char *)call->scratch + run->shared_bytes + (size_t)thread * run->thread_bytes;
-  if (conv->depthwise) {
-    point_at_windows(run, pixels, 0, scratch);
-    const kp_depthwise_i8_args args = {.pixels = pixels.end - pixels.begin,
-                                       .tap_count = conv->taps,
-                                       .channels = channels,
-                                       .taps = scratch,
-                                       .weights = call->packed,
-                                       .weight_stride = depthwise_stride(conv),
-                                       .epilogue = kp_i8_epilogue(call, channels, act_of(call), pixels.begin, 0)};
-    call->kernels->depthwise_i8(&args);
-    return;
-  }
   window_product product = product_of(conv);
   for (size_t g = 0; g < conv->groups; g++) {
     kp_gemm_i8_args args = {
@@ -238,6 +317,10 @@ void kp_conv2d_i8_run(const kp_op_call *call) {
     return;
   }
   conv_run run = plan_conv(call);
+  if (conv.depthwise) {
+    kp_pool_run(call->pool, kp_divide_up(run.rows, run.row_step) * run.parts, depthwise_task, &run);
+    return;
+  }
   if (run.shared_bytes > 0) kp_tap_offsets(&run.conv, call->scratch);
   kp_pool_run(call->pool, kp_divide_up(conv.pixels, run.block_pixels), conv_task, &run);
 }
