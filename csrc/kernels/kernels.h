@@ -129,11 +129,16 @@ typedef struct kp_gemm_i8 {
   uint8_t a_shift;
 } kp_gemm_i8;
 
-/* Depthwise: acc[p][c] = the sum over t of taps[p * tap_count + t][c] * weights[t * weight_stride + c], then the
- * epilogue with pixels for rows. weight_stride is channels rounded up to KP_COLUMN_PAD; what is added is readable. row_scale is NULL. */
+/* Depthwise: acc[p][c] = the sum over t of tap(p, t)[c] * weights[t * weight_stride + c], then the epilogue with pixels
+ * for rows. Pixel p is the pixel x = p % width of row r = p / width, and
+ *   tap(p, t) = taps[r * row_step + x * pixel_step + t]
+ * With taps by column of the window, pixels side by side share pointers: pixel_step is the window's height times the
+ * stride. Without, pixel_step is tap_count. weight_stride is channels rounded up to KP_COLUMN_PAD; what is added is
+ * readable. row_scale is NULL. */
 typedef struct kp_depthwise_i8_args {
-  size_t pixels, tap_count, channels;
+  size_t rows, width, tap_count, channels;
   const int8_t *const *taps;
+  size_t pixel_step, row_step;
   const int8_t *weights;
   size_t weight_stride;
   kp_epilogue_i8 epilogue;

@@ -5,10 +5,18 @@
 
 #include "operands_i8.h"
 
-static void check_one(kc *k, size_t pixels, size_t tap_count, size_t channels, size_t plan_index) {
+/* Rows of pixels that share as many taps as chance has it. */
+static void check_one(kc *k, size_t most_pixels, size_t tap_count, size_t channels, size_t plan_index) {
+  static const size_t columns[] = {3, 5, 1};
+  const size_t width = most_pixels > 0 ? kc_random_size(k, 1, most_pixels) : kc_random_size(k, 0, 3);
+  const size_t rows = width > 0 ? most_pixels / width : 1, pixels = rows * width;
+  const size_t column = columns[kc_random(k) % 3];
+  const size_t pixel_step = tap_count % column == 0 && kc_random(k) & 1 ? column : kc_random_size(k, 1, tap_count);
+  const size_t row_step = width * pixel_step + tap_count;
   const kc_epilogue_plan plan = kc_plan_epilogue(k, plan_index, channels, false);
   const size_t stride = channels + (kc_random(k) & 1 ? kc_random_size(k, 1, 70) : 0), source_rows = 12;
-  kc_case(k, "%zu pixels, %zu taps, %zu channels %zu apart, %s", pixels, tap_count, channels, stride, plan.name);
+  kc_case(k, "%zu rows of %zu pixels, %zu taps, %zu apart, %zu channels %zu apart, %s", rows, width, tap_count,
+          pixel_step, channels, stride, plan.name);
   const int8_t *zero_points = kc_random_i8(k, channels); /* which is also the padding pixel */
   const int8_t *source = kc_activations(k, plan.values, zero_points, source_rows, stride, channels);
   const size_t weight_stride = kc_padded(channels);
@@ -20,10 +28,13 @@ static void check_one(kc *k, size_t pixels, size_t tap_count, size_t channels, s
     pair.expected_offset[i % channels] -= term;
     pair.got_offset[i % channels] -= term;
   }
-  kp_depthwise_i8_args args = {.pixels = pixels,
+  kp_depthwise_i8_args args = {.rows = rows,
+                               .width = width,
                                .tap_count = tap_count,
                                .channels = channels,
-                               .taps = kc_taps_i8(k, pixels * tap_count, source, source_rows, stride, zero_points),
+                               .taps = kc_taps_i8(k, rows * row_step, source, source_rows, stride, zero_points),
+                               .pixel_step = pixel_step,
+                               .row_step = row_step,
                                .weights = weights,
                                .weight_stride = weight_stride,
                                .epilogue = pair.expected};
@@ -39,10 +50,13 @@ static void check_sweep(kc *k, kp_act act) {
   int8_t *weights = kc_bytes(k, kc_padded(KC_SWEEP));
   memset(weights, 0, KC_SWEEP);
   const float *x = kc_sweep(k);
-  kp_depthwise_i8_args args = {.pixels = 1,
+  kp_depthwise_i8_args args = {.rows = 1,
+                               .width = 1,
                                .tap_count = 1,
                                .channels = KC_SWEEP,
                                .taps = &source,
+                               .pixel_step = 1,
+                               .row_step = 1,
                                .weights = weights,
                                .weight_stride = kc_padded(KC_SWEEP),
                                .epilogue = kc_act_epilogue(k, act, x, KC_SWEEP)};
@@ -75,6 +89,19 @@ static void check_depthwise(kc *k) {
 
 static void run_depthwise(const kp_kernels *kernels, void *args) { kernels->depthwise_i8(args); }
 
+/* By column, of a window of 3 by 3 over a square picture. */
+static const int8_t **taps_by_column(kc *k, size_t side, const int8_t *source, size_t channels, const int8_t *padding) {
+  const size_t columns = side + 2;
+  const int8_t **taps = kc_bytes(k, side * columns * 3 * sizeof *taps);
+  for (size_t i = 0; i < side * columns * 3; i++) {
+    /* One more than the position, so that it stays unsigned. */
+    const size_t y = i / 3 / columns + i % 3, x = i / 3 % columns;
+    const bool inside = y >= 1 && y <= side && x >= 1 && x <= side;
+    taps[i] = inside ? source + ((y - 1) * side + x - 1) * channels : padding;
+  }
+  return taps;
+}
+
 static void bench_shape(kc *k, size_t side, size_t channels) {
   const size_t pixels = side * side;
   char label[64];
@@ -84,10 +111,13 @@ static void bench_shape(kc *k, size_t side, size_t channels) {
   const int8_t *source = kc_random_i8(k, pixels * channels);
   int8_t *weights = kc_bytes(k, 9 * kc_padded(channels));
   kc_fill_weights(k, KC_ORDINARY, weights, 9 * kc_padded(channels));
-  kp_depthwise_i8_args args = {.pixels = pixels,
+  kp_depthwise_i8_args args = {.rows = side,
+                               .width = side,
                                .tap_count = 9,
                                .channels = channels,
-                               .taps = kc_window_i8(k, side, source, channels, kc_random_i8(k, channels)),
+                               .taps = taps_by_column(k, side, source, channels, kc_random_i8(k, channels)),
+                               .pixel_step = 3,
+                               .row_step = 3 * (side + 2),
                                .weights = weights,
                                .weight_stride = kc_padded(channels),
                                .epilogue = kc_epilogues(k, &plan, pixels, channels, 15000.0).got};

@@ -2,6 +2,7 @@
 #include "kernels/avx2/kernels_avx2.h"
 #include "kernels/avx2/math_i8_avx2.h"
 #include "kernels/c/kernels_c.h"
+#include "kernels/depthwise_i8_pixels.h"
 
 #define PIXELS 3    /* whose sums fit in registers */
 #define TILE 24     /* pixels that share widened weights, and whose inputs stay in the first-level cache */
@@ -17,7 +18,8 @@ typedef struct depthwise {
   const kp_depthwise_i8_args *args;
   kp_epilogue_i8_rows epilogue;
   halves offset;
-  halves weights[TAPS / 2]; /* by pairs of taps */
+  halves weights[TAPS / 2];          /* by pairs of taps */
+  const int8_t *const *pixels[TILE]; /* their taps */
 } depthwise;
 
 /* The inputs or weights of two taps side by side as int16. */
@@ -43,12 +45,10 @@ static void prepare(depthwise *d, size_t c) {
   }
 }
 
-/* The sums of n <= CHANNELS channels from c on for `pixels` <= PIXELS rows of the block, `row` on; its row 0 is pixel
- * p. */
-KP_SPECIALIZED void multiply(const depthwise *d, size_t p, size_t c, size_t n, kp_block_i8 *block, size_t row,
-                             size_t pixels) {
+/* The sums of n <= CHANNELS channels from c on for `pixels` <= PIXELS rows of the block, `row` on, and their taps. */
+KP_SPECIALIZED void multiply(const depthwise *d, const int8_t *const *const *taps, size_t c, size_t n,
+                             kp_block_i8 *block, size_t row, size_t pixels) {
   const size_t tap_count = d->args->tap_count;
-  const int8_t *const *taps = d->args->taps + (p + row) * tap_count;
   halves acc[PIXELS];
   KP_UNROLL
   for (size_t i = 0; i < pixels; i++) acc[i] = d->offset;
@@ -57,8 +57,7 @@ KP_SPECIALIZED void multiply(const depthwise *d, size_t p, size_t c, size_t n, k
     const halves w = d->weights[t / 2];
     KP_UNROLL
     for (size_t i = 0; i < pixels; i++) {
-      const halves x = pair(kp_load_partial_i8_avx2(taps[i * tap_count + t] + c, n),
-                            kp_load_partial_i8_avx2(taps[i * tap_count + next] + c, n));
+      const halves x = pair(kp_load_partial_i8_avx2(taps[i][t] + c, n), kp_load_partial_i8_avx2(taps[i][next] + c, n));
       acc[i].low = _mm256_add_epi32(acc[i].low, _mm256_madd_epi16(x.low, w.low));
       acc[i].high = _mm256_add_epi32(acc[i].high, _mm256_madd_epi16(x.high, w.high));
     }
@@ -71,16 +70,16 @@ KP_SPECIALIZED void multiply(const depthwise *d, size_t p, size_t c, size_t n, k
   }
 }
 
-/* n <= CHANNELS channels of the pixels p to `end`. */
-KP_SPECIALIZED void run_tile(depthwise *d, size_t p, size_t end, size_t c, size_t n) {
+/* n <= CHANNELS channels of the tile, whose pixels are `first` and so on. */
+KP_SPECIALIZED void run_tile(depthwise *d, size_t first, size_t pixels, size_t c, size_t n) {
   prepare(d, c);
-  for (; p < end; p += KP_BLOCK_I8_ROWS) {
-    const size_t rows = end - p < KP_BLOCK_I8_ROWS ? end - p : KP_BLOCK_I8_ROWS;
+  for (size_t p = 0; p < pixels; p += KP_BLOCK_I8_ROWS) {
+    const size_t rows = pixels - p < KP_BLOCK_I8_ROWS ? pixels - p : KP_BLOCK_I8_ROWS;
     kp_block_i8 block;
     size_t row = 0;
-    for (; row + PIXELS <= rows; row += PIXELS) multiply(d, p, c, n, &block, row, PIXELS);
-    for (; row < rows; row++) multiply(d, p, c, n, &block, row, 1);
-    kp_epilogue_i8_avx2(d->epilogue, &d->args->epilogue, p, c, rows, n, &block);
+    for (; row + PIXELS <= rows; row += PIXELS) multiply(d, d->pixels + p + row, c, n, &block, row, PIXELS);
+    for (; row < rows; row++) multiply(d, d->pixels + p + row, c, n, &block, row, 1);
+    kp_epilogue_i8_avx2(d->epilogue, &d->args->epilogue, first + p, c, rows, n, &block);
   }
 }
 
@@ -92,10 +91,12 @@ void kp_depthwise_i8_avx2(const kp_depthwise_i8_args *args) {
   depthwise d;
   d.args = args;
   d.epilogue = kp_epilogue_i8_for_act_avx2(args->epilogue.act);
-  for (size_t p = 0; p < args->pixels; p += TILE) {
-    const size_t end = args->pixels - p < TILE ? args->pixels : p + TILE;
+  const size_t all = args->rows * args->width;
+  for (size_t p = 0; p < all; p += TILE) {
+    const size_t pixels = all - p < TILE ? all - p : TILE;
+    kp_depthwise_pixels(args, p, pixels, d.pixels);
     size_t c = 0;
-    for (; c + CHANNELS <= args->channels; c += CHANNELS) run_tile(&d, p, end, c, CHANNELS);
-    if (c < args->channels) run_tile(&d, p, end, c, args->channels - c);
+    for (; c + CHANNELS <= args->channels; c += CHANNELS) run_tile(&d, p, pixels, c, CHANNELS);
+    if (c < args->channels) run_tile(&d, p, pixels, c, args->channels - c);
   }
 }

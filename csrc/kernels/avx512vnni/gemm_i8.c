@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/avx512/epilogue_i8_avx512.h"
+#include "kernels/avx512vnni/dot_avx512vnni.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 #include "kernels/unroll.h"
 
@@ -60,7 +61,7 @@ KP_SPECIALIZED void accumulate(const kp_gemm_i8_args *args, const tile *at, __m5
       for (size_t r = 0; r < rows; r++) {
         const __m512i x = load_group(a[r] + k);
         KP_UNROLL
-        for (size_t p = 0; p < panels; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
+        for (size_t p = 0; p < panels; p++) kp_add_products_avx512vnni(&acc[r][p], x, w[p]);
       }
     }
     if (rest) {
@@ -71,7 +72,7 @@ KP_SPECIALIZED void accumulate(const kp_gemm_i8_args *args, const tile *at, __m5
       for (size_t r = 0; r < rows; r++) {
         const __m512i x = load_partial_group(a[r] + whole, rest);
         KP_UNROLL
-        for (size_t p = 0; p < panels; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
+        for (size_t p = 0; p < panels; p++) kp_add_products_avx512vnni(&acc[r][p], x, w[p]);
       }
     }
   }
@@ -163,27 +164,46 @@ KP_SPECIALIZED size_t multiply_small(const kp_gemm_i8_args *args, const tile *at
   return here.row;
 }
 
-#define CASE_SMALL(panels) \
-  case panels:             \
-    return multiply_small(args, at, (panels) == 1 ? SMALL_ROWS_1 : SMALL_ROWS, (panels), columns, act, quantized);
+typedef size_t small_multiply(const kp_gemm_i8_args *args, const tile *at, size_t columns);
 
-KP_SPECIALIZED size_t multiply_small_as(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns,
-                                        kp_act act, bool quantized) {
-  switch (panels) { CASE_SMALL(1) CASE_SMALL(2) CASE_SMALL(3) CASE_SMALL(4) }
-  return at->row;
-}
+/* By panels. Each is a function of its own: inlined into one they share a stack frame so large that what they spill
+ * falsely depends on the outputs they store, whose addresses have the same low 12 bits. */
+#define SMALL_FUNCTION(name, panels, act, quantized)                                                             \
+  static __attribute__((noinline))                                                                               \
+  size_t name##_##panels(const kp_gemm_i8_args *args, const tile *at, size_t columns) {                          \
+    return multiply_small(args, at, (panels) == 1 ? SMALL_ROWS_1 : SMALL_ROWS, panels, columns, act, quantized); \
+  }
+#define SMALL_FUNCTIONS(name, act, quantized) \
+  SMALL_FUNCTION(name, 1, act, quantized)     \
+  SMALL_FUNCTION(name, 2, act, quantized)     \
+  SMALL_FUNCTION(name, 3, act, quantized)     \
+  SMALL_FUNCTION(name, 4, act, quantized)     \
+  static small_multiply *const name[MAX_PANELS + 1] = {NULL, name##_1, name##_2, name##_3, name##_4};
+
+SMALL_FUNCTIONS(small_to_f32, KP_ACT_NONE, false)
+SMALL_FUNCTIONS(small_plain, KP_ACT_NONE, true)
+SMALL_FUNCTIONS(small_silu, KP_ACT(KP_SILU), true)
+SMALL_FUNCTIONS(small_hardswish, KP_ACT(KP_HARDSWISH), true)
+SMALL_FUNCTIONS(small_relu, KP_ACT(KP_RELU), true)
 
 /* The usual epilogues; others are left to multiply_rows. */
 static size_t multiply_small_rows(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns) {
   const kp_epilogue_i8 *epilogue = &args->epilogue;
-  if (epilogue->act == KP_ACT_NONE && epilogue->dst_i8) {
-    return multiply_small_as(args, at, panels, columns, KP_ACT_NONE, true);
+  if (epilogue->dst_f32) {
+    return epilogue->act == KP_ACT_NONE ? small_to_f32[panels](args, at, columns) : at->row;
   }
-  if (epilogue->act == KP_ACT_NONE) return multiply_small_as(args, at, panels, columns, KP_ACT_NONE, false);
-  if (epilogue->act == KP_ACT(KP_SILU) && epilogue->dst_i8) {
-    return multiply_small_as(args, at, panels, columns, KP_ACT(KP_SILU), true);
+  switch (epilogue->act) {
+    case KP_ACT_NONE:
+      return small_plain[panels](args, at, columns);
+    case KP_ACT(KP_SILU):
+      return small_silu[panels](args, at, columns);
+    case KP_ACT(KP_HARDSWISH):
+      return small_hardswish[panels](args, at, columns);
+    case KP_ACT(KP_RELU):
+      return small_relu[panels](args, at, columns);
+    default:
+      return at->row;
   }
-  return at->row;
 }
 
 void kp_gemm_i8_avx512vnni(const kp_gemm_i8_args *args) {
