@@ -25,6 +25,7 @@ from keypilot.errors import (
 )
 from keypilot.model import Model
 from keypilot.settings import cpu_info
+from keypilot.text_encoder import TextEncoder
 from keypilot.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "Model",
     "ModelFileError",
     "ShapeError",
+    "TextEncoder",
     "Tokenizer",
     "UnsupportedError",
     "UnsupportedOpError",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from keypilot.errors import MissingDependencyError
 
-_TORCH_EXTRA = frozenset({"torch", "timm", "transformers", "tokenizers", "gguf"})
+_TORCH_EXTRA = frozenset({"torch", "timm", "transformers", "tokenizers", "gguf", "safetensors"})
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from keypilot.reference.config import EncoderConfig
+from keypilot.reference.tokenizer import TOKENIZERS
 
 
 class TextEncoder(nn.Module):
@@ -18,12 +21,18 @@ class TextEncoder(nn.Module):
     ----------
     tokenizer : the kind that the ids come from: ``"bpe"``, ``"wordpiece"`` or ``"clip"``.
     vocab_size : rows of the table of embeddings.
+    own_tokenizer : the tokenizer.json that the weights were trained with; None: the type's own.
     """
 
     tokenizer: str = "bpe"
     position_offset: int = 0
     masked: bool = True
     vocab_size: int
+    own_tokenizer: Path | None = None
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.own_tokenizer or TOKENIZERS[self.tokenizer]
 
 
 def build_text(config: EncoderConfig) -> TextEncoder:
