@@ -90,3 +90,12 @@ def test_a_run_measures_what_is_installed_and_names_what_is_not(tmp_path):
     assert rows["keypilot"]["start"]["peak_kib"] < rows["pytorch"]["start"]["peak_kib"]
     for row in rows.values():
         assert row["error"] or 0 < row["timings"]["1"]["minimum"] <= row["timings"]["1"]["median"]
+
+
+def test_tokenizers_are_timed_beside_the_peer_after_their_ids_were_compared(tmp_path):
+    command = [sys.executable, BENCHMARKS / "text.py", "--rounds", "1", "--clock", "cpu", "--json", tmp_path / "f.json"]
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert len(rows) == len(table.splitlines()) - 1
+    assert {row["tokenizer"] for row in rows} == {"tokenizer", "wordpiece", "clip_bpe"}
+    assert all(row["keypilot_us"] > 0 and row["tokenizers_us"] > 0 for row in rows)
