@@ -145,6 +145,41 @@ def test_convolutions(tmp_path, act, residual, out_i8, kernel, stride, pad, chan
     check(case, tmp_path, y, out)
 
 
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "dilation", "pad", "channels", "outputs", "groups"),
+    [
+        # Depthwise: windows that share columns and that do not, rows in one piece and in several, one channel to many.
+        ((9, 14), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 88, 88, 88),
+        ((7, 7), (5, 5), (1, 1), (1, 1), (2, 2, 2, 2), 40, 40, 40),
+        ((5, 600), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 5, 5, 5),
+        ((9, 300), (3, 3), (1, 2), (1, 1), (0, 1, 1, 0), 17, 17, 17),
+        ((11, 12), (3, 3), (1, 1), (2, 3), (2, 3, 2, 3), 24, 24, 24),
+        ((9, 11), (2, 3), (3, 5), (1, 1), (0, 4, 0, 1), 33, 33, 33),
+        # Few channels: lines inside the picture, over its edges, at its very end, and in pieces.
+        ((11, 12), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, 9, 1),
+        ((8, 9), (4, 4), (4, 4), (1, 1), (0, 0, 0, 0), 3, 20, 1),
+        ((10, 13), (7, 7), (2, 2), (1, 1), (3, 3, 3, 3), 3, 16, 1),
+        ((12, 11), (3, 3), (1, 1), (1, 2), (0, 2, 0, 2), 3, 33, 1),
+        ((9, 8), (3, 2), (1, 1), (3, 1), (9, 9, 9, 9), 15, 8, 1),
+        ((1, 40), (1, 1), (1, 3), (1, 1), (0, 0, 0, 0), 2, 4, 1),
+    ],
+)
+def test_windows(tmp_path, side, kernel, stride, dilation, pad, channels, outputs, groups):
+    case = Case(channels)
+    x = Quantized(case.rng, (2, *side, channels))
+    depthwise = groups == channels > 1
+    w, q, scale = weight(case, (*kernel, channels) if depthwise else (outputs, *kernel, channels), outputs)
+    dense = np.moveaxis(q, -1, 0)[..., None] if depthwise else q
+    spread = np.zeros((outputs, *((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)), dense.shape[3]))
+    spread[:, :: dilation[0], :: dilation[1]] = dense
+    y = convolve(x.q.astype(np.float64) - x.zero_point, spread, stride, pad, groups) * scale / np.sqrt(dense[0].size)
+    case.program.weights["w.scale"] = (scale / np.sqrt(dense[0].size)).astype(np.float32)
+    out = Quantized(case.rng, y.shape, y.min(), y.max())
+    text = f"stride={stride[0]},{stride[1]} dilation={dilation[0]},{dilation[1]} pad={','.join(map(str, pad))}"
+    case.finish("conv2d", [case.i8(x), w], y.shape, f"{text} groups={groups} out=i8", out)
+    check(case, tmp_path, y, out)
+
+
 @pytest.mark.parametrize("rows", [1, 9, 70])
 @pytest.mark.parametrize(("k", "n"), [(5, 3), (64, 130), (312, 40)])
 def test_linear_layers_quantise_their_rows(tmp_path, rows, k, n):

@@ -181,6 +181,7 @@ typedef size_t small_multiply(const kp_gemm_i8_args *args, const tile *at, size_
   static small_multiply *const name[MAX_PANELS + 1] = {NULL, name##_1, name##_2, name##_3, name##_4};
 
 SMALL_FUNCTIONS(small_to_f32, KP_ACT_NONE, false)
+SMALL_FUNCTIONS(small_silu_to_f32, KP_ACT(KP_SILU), false)
 SMALL_FUNCTIONS(small_plain, KP_ACT_NONE, true)
 SMALL_FUNCTIONS(small_silu, KP_ACT(KP_SILU), true)
 SMALL_FUNCTIONS(small_hardswish, KP_ACT(KP_HARDSWISH), true)
@@ -190,7 +191,8 @@ SMALL_FUNCTIONS(small_relu, KP_ACT(KP_RELU), true)
 static size_t multiply_small_rows(const kp_gemm_i8_args *args, const tile *at, size_t panels, size_t columns) {
   const kp_epilogue_i8 *epilogue = &args->epilogue;
   if (epilogue->dst_f32) {
-    return epilogue->act == KP_ACT_NONE ? small_to_f32[panels](args, at, columns) : at->row;
+    if (epilogue->act == KP_ACT_NONE) return small_to_f32[panels](args, at, columns);
+    return epilogue->act == KP_ACT(KP_SILU) ? small_silu_to_f32[panels](args, at, columns) : at->row;
   }
   switch (epilogue->act) {
     case KP_ACT_NONE:
