@@ -46,6 +46,9 @@ TEXTS = (
     "what time does the meeting begin tomorrow",
 )
 
+#: Calibration pictures in a row that are views of one.
+VIEWS = 4
+
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -123,6 +126,13 @@ class Network:
     def example(self) -> tuple[torch.Tensor, ...]:
         """The timed inputs as tensors, in forward's order."""
         return tuple(torch.from_numpy(array) for array in self.timed.values())
+
+    @property
+    def groups(self) -> list[Inputs]:
+        """The calibration inputs with the views of each picture joined, along the batch."""
+        views = 1 if self.kind == "tokens" else VIEWS
+        groups = [self.calibration[start : start + views] for start in range(0, len(self.calibration), views)]
+        return [{name: np.concatenate([inputs[name] for inputs in group]) for name in group[0]} for group in groups]
 
     @property
     def flat(self) -> nn.Module:

@@ -19,8 +19,9 @@ from torch import nn  # noqa: E402
 import keypilot  # noqa: E402
 from keypilot.cli import main  # noqa: E402
 from keypilot.convert import ProgramSource, compile_programs  # noqa: E402
-from keypilot.convert.calibrate import ChannelStatistics, Samples, calibrate  # noqa: E402
+from keypilot.convert.calibrate import FOLDS, Bounds, ChannelStatistics, Samples, calibrate  # noqa: E402
 from keypilot.convert.compile import build_program  # noqa: E402
+from keypilot.convert.derived import views_of  # noqa: E402
 from keypilot.convert.gguf import write_model  # noqa: E402
 from keypilot.convert.int4 import GROUP, round_int4  # noqa: E402
 from keypilot.convert.placement import place  # noqa: E402
@@ -70,21 +71,30 @@ def test_bytes_of_a_picture_are_exact():
     np.testing.assert_allclose(fake_quantize(pixels, scale, zero_point), pixels, atol=1e-7)
 
 
-def statistics(*halves):
+def statistics(*batches):
     samples = Samples()
-    for index, half in enumerate(halves):
-        samples.add(half, index)
-    low, high = (np.stack([getattr(half, bound)(0) for half in halves]) for bound in ("min", "max"))
-    return ChannelStatistics(low, high, samples)
+    bounds = [np.full((FOLDS, batches[0].shape[1]), end, np.float32) for end in (np.inf, -np.inf) * 2]
+    for index, rows in enumerate(batches):
+        samples.add(rows, index)
+        for bound, end in zip(bounds, (rows.min(0), rows.max(0)) * 2, strict=True):
+            bound[index] = end
+    return ChannelStatistics(Bounds(*bounds), samples)
 
 
-def test_a_range_has_headroom_where_halves_of_the_data_differ():
+def test_a_range_has_headroom_where_batches_differ():
     rng = np.random.default_rng(0)
-    small, large = (rng.uniform(-bound, bound, (2000, 6)).astype(np.float32) for bound in (1, 1.8))
-    found = statistics(small, large)
+    batches = [rng.uniform(-bound, bound, (1000, 6)).astype(np.float32) for bound in (1, 1.2, 1, 1.9)]
+    found = statistics(*batches)
     chosen, _evenness = choose_range(found, np.ones(6))
-    low, high = found.bounds()
-    assert (chosen.low <= low * 1.2).all() and (chosen.high >= high * 1.2).all()
+    whole = found.whole()
+    assert (chosen.low <= whole.low * 1.2).all() and (chosen.high >= whole.high * 1.2).all()
+
+
+def test_a_range_has_little_headroom_where_batches_are_alike():
+    rng = np.random.default_rng(0)
+    found = statistics(*(rng.uniform(-1, 1, (1000, 6)).astype(np.float32) for _ in range(5)))
+    chosen, _evenness = choose_range(found, np.ones(6))
+    assert (chosen.high - chosen.low < 2.1).all()
 
 
 def test_a_range_without_error_is_kept_as_it_is():
@@ -92,6 +102,48 @@ def test_a_range_without_error_is_kept_as_it_is():
     chosen, evenness = choose_range(statistics(*pixels), np.ones(3))
     assert chosen.method == "min-max"
     assert squared_error(pixels[0], *chosen.quantization(evenness)).max() < 1e-12
+
+
+def test_batches_are_held_out_whole():
+    batches = [np.full((50, 2), 1 + index, np.float32) for index in range(7)]
+    splits = list(statistics(*batches[:5]).splits())
+    assert len(splits) == FOLDS
+    for bounds, fit, judge in splits:
+        assert not np.intersect1d(fit, judge).size
+        assert bounds.high.max() == fit.max()
+
+
+def test_a_single_batch_is_held_out_item_by_item():
+    module = nn.Conv2d(3, 4, 1).eval()
+    x = torch.rand(4, 3, 8, 8)
+    program = build_program("main", ProgramSource(module, {"input": x}))
+    found = calibrate([program], {"main": place(program, set())}, {"main": [{"input": x.numpy()}]})
+    value = program.inputs[0].value
+    assert found.values[value].samples.filled() == [0, 1, 2, 3]
+
+
+def test_pictures_are_seen_in_further_views_that_count_for_bounds_alone():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    dark = torch.rand(3, 1, 3, 8, 8) * 0.2
+    dark[0, 0, :, 0, 0] = 1  # a single white pixel
+    program = build_program("main", ProgramSource(module, {"input": dark[0]}))
+    found = calibrate([program], {"main": place(program, set())}, {"main": [{"input": x.numpy()} for x in dark]})
+    hidden = next(of for value, of in found.values.items() if value is not program.inputs[0].value)
+    low, high, wide_low, wide_high = hidden.whole()
+    assert (wide_low <= low).all() and (wide_high >= high).all() and (wide_high > high).any()
+    assert (hidden.samples.all() <= high).all()
+
+
+def test_views_are_of_the_same_values_in_other_places():
+    x = np.random.default_rng(0).random((2, 3, 6, 8), np.float32)
+    program = build_program("main", ProgramSource(nn.Conv2d(3, 4, 1).eval(), {"input": torch.from_numpy(x)}))
+    views = [view["input"] for view in views_of(program, [{"input": x}])({"input": x})]
+    assert all(view.shape == x.shape and view.dtype == x.dtype for view in views)
+    assert all(view.min() >= x.min() - 1e-6 and view.max() <= x.max() + 1e-6 for view in views)
+    assert len({view.tobytes() for view in views} | {x.tobytes()}) == len(views) + 1
+    other = build_program("main", ProgramSource(nn.Conv2d(4, 4, 1).eval(), {"input": torch.rand(1, 4, 6, 8)}))
+    batch = {"input": np.zeros((1, 4, 6, 8), np.float32)}
+    assert list(views_of(other, [batch])(batch)) == []
 
 
 # ---- Rounding ---------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def prepare(network: Network, variant: str, folder: Path) -> None:
         return
     options: dict[str, Any] = {}
     if variant == "int8":
-        batches = [{name: torch.from_numpy(array) for name, array in b.items()} for b in network.calibration]
+        batches = [{name: torch.from_numpy(array) for name, array in b.items()} for b in network.groups]
         options = {"precision": "int8", "calibration": batches}
     compile(network.module, network.example, out=folder / _PROGRAM, **options)
 
@@ -54,7 +54,12 @@ def _prepare_encoder(network: Network, variant: str, path: Path) -> None:
     if variant == "fp32":
         compile_encoder(network.module, path)
         return
-    compile_encoder(network.module, path, precision="int8", pictures=[b["picture"] for b in network.calibration])
+    from networks import VIEWS
+
+    # It derives views of its own, and takes every picture for one that has nothing to do with the others.
+    compile_encoder(
+        network.module, path, precision="int8", pictures=[b["picture"] for b in network.calibration[::VIEWS]]
+    )
 
 
 class _ProgramRunner:

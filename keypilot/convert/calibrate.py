@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keypilot.convert.derived import views_of
 from keypilot.convert.gguf import write_model
 from keypilot.convert.graph import Array, Node, Port, Program, Value
 from keypilot.convert.placement import Placement, keeps_channels, reads_rows, spreads_channels
@@ -19,58 +20,112 @@ from keypilot.errors import ArgumentError
 #: Rows of a value, and windows of a layer, that are kept, over all batches of a program.
 SAMPLES = 4096
 
+#: Parts that calibration data is divided into, by batches: each is held out once.
+FOLDS = 5
+
 Batch = Mapping[str, Any]
 
 
 @dataclasses.dataclass
 class Samples:
-    """A random sample of rows (rows, ...), in two halves that come from different batches: what is chosen on one is
-    judged on the other."""
+    """A random sample of rows (rows, ...) in folds; a batch's are all in one, so that what is chosen on some folds is
+    judged on batches that it has not seen."""
 
-    halves: tuple[list[Array], list[Array]] = dataclasses.field(default_factory=lambda: ([], []))
+    folds: list[list[Array]] = dataclasses.field(default_factory=lambda: [[] for _ in range(FOLDS)])
 
     def add(self, rows: Array, batch: int) -> None:
-        self.halves[batch % 2].append(rows)
+        self.folds[batch % FOLDS].append(rows)
+
+    def of(self, folds: Iterable[int]) -> Array:
+        """The rows of some folds, of which one at least has any."""
+        return np.concatenate([rows for fold in folds for rows in self.folds[fold]])
 
     def half(self, index: int) -> Array:
-        """One half; where there was a single batch, every other row."""
-        if self.halves[index]:
-            return np.concatenate(self.halves[index])
-        result: Array = np.concatenate(self.halves[1 - index])[index::2]
-        return result
+        """Every other fold; where there was a single batch, every other row."""
+        if len(self.filled()) > 1:
+            return self.of(self.filled()[index::2])
+        return self.all()[index::2]
 
     def all(self) -> Array:
-        return np.concatenate([*self.halves[0], *self.halves[1]])
+        return self.of(range(FOLDS))
+
+    def filled(self) -> list[int]:
+        return [index for index, fold in enumerate(self.folds) if fold]
 
     def joined(self, other: Samples) -> Samples:
-        return Samples((self.halves[0] + other.halves[0], self.halves[1] + other.halves[1]))
+        return Samples([mine + others for mine, others in zip(self.folds, other.folds, strict=True)])
+
+    def shifted(self, shift: Array) -> Samples:
+        return Samples([[rows - shift for rows in fold] for fold in self.folds])
+
+
+class Bounds(NamedTuple):
+    """(low, high) by channel, (C) each: of the calibration data, and with the derived views (`views_of`)."""
+
+    low: Array
+    high: Array
+    wide_low: Array
+    wide_high: Array
+
+
+class Split(NamedTuple):
+    """What a range is fitted to, and the rows that it is judged on, which are of other batches."""
+
+    bounds: Bounds
+    fit: Array
+    judge: Array
 
 
 @dataclasses.dataclass
 class ChannelStatistics:
     """Of a value by channel, its last memory dimension.
 
-    low, high : (2, C) exact bounds of the two halves of the data.
+    bounds : exact ones of each fold, (FOLDS, C); infinite for a fold without data.
     samples : rows of it.
     """
 
-    low: Array
-    high: Array
+    bounds: Bounds
     samples: Samples
 
-    def bounds(self, half: int | None = None) -> tuple[Array, Array]:
-        """(low, high) of all the data, or of a half; where there was a single batch, its every other row's."""
-        if half is None:
-            return self.low.min(0), self.high.max(0)
-        if np.isfinite(self.low[half]).all():
-            return self.low[half], self.high[half]
-        rows = self.samples.half(half)
-        return rows.min(0), rows.max(0)
+    def whole(self) -> Bounds:
+        return self._of(range(FOLDS))
+
+    def half(self) -> Bounds:
+        """The bounds of what `Samples.half(0)` is taken from."""
+        filled = self.samples.filled()
+        return self._of(filled[::2]) if len(filled) > 1 else _bounds_of_rows(self.samples.half(0))
+
+    def splits(self) -> Iterator[Split]:
+        """Each fold held out once; where there was a single batch, each half of its rows."""
+        filled = self.samples.filled()
+        if len(filled) < 2:
+            for index in (0, 1):
+                rows = self.samples.half(index)
+                yield Split(_bounds_of_rows(rows), rows, self.samples.half(1 - index))
+            return
+        for index in filled:
+            others = [fold for fold in filled if fold != index]
+            yield Split(self._of(others), self.samples.of(others), self.samples.of([index]))
 
     def joined(self, other: ChannelStatistics) -> ChannelStatistics:
-        return ChannelStatistics(
-            np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.samples.joined(other.samples)
-        )
+        return ChannelStatistics(_joined(self.bounds, other.bounds), self.samples.joined(other.samples))
+
+    def shifted(self, shift: Array) -> ChannelStatistics:
+        bounds = Bounds(*(bound - shift for bound in self.bounds))
+        return ChannelStatistics(bounds, self.samples.shifted(shift))
+
+    def _of(self, folds: Iterable[int]) -> Bounds:
+        low, high, wide_low, wide_high = (bound[list(folds)] for bound in self.bounds)
+        return Bounds(low.min(0), high.max(0), wide_low.min(0), wide_high.max(0))
+
+
+def _joined(a: Bounds, b: Bounds) -> Bounds:
+    pick = (np.minimum, np.maximum, np.minimum, np.maximum)
+    return Bounds(*(choose(x, y) for choose, x, y in zip(pick, a, b, strict=True)))
+
+
+def _bounds_of_rows(rows: Array) -> Bounds:
+    return Bounds(rows.min(0), rows.max(0), rows.min(0), rows.max(0))
 
 
 @dataclasses.dataclass
@@ -99,7 +154,8 @@ def calibrate(
     ----------
     programs : float32, after all passes.
     placements : by the programs' names: what is to become int8.
-    batches : program -> inputs by name, in PyTorch's shapes.
+    batches : program -> inputs by name, in PyTorch's shapes. A batch is held out as a whole: what belongs together,
+        as views of one picture, is in one. A single batch of several is taken as so many of one.
 
     Raises
     ------
@@ -110,6 +166,7 @@ def calibrate(
     from keypilot.model import Model
 
     check_batches(programs, batches)
+    batches = {name: _single(runs) for name, runs in batches.items()}
     result = Calibration({}, {})
     taps_of = {program.name: _taps(program, placements[program.name]) for program in programs}
     with tempfile.TemporaryDirectory(prefix="keypilot-") as folder:
@@ -118,18 +175,26 @@ def calibrate(
         write_model(path, tapped, {"general.name": "calibration"}, "fp32")
         model = Model.load(path)
         total = sum(len(batches[program.name]) for program in programs)
+
+        def run(program: Program, batch: Batch) -> dict[Value, Array]:
+            """What `_observed` lists, in memory order."""
+            with model.tap("*") as taps:
+                model.run(program.name, **batch)
+            arrays = {value: taps[port.name] for value, port in taps_of[program.name].items()}
+            for port in program.inputs:
+                if port.value.dtype == "f32":
+                    order = port.order or port.value.order
+                    arrays[port.value] = np.asarray(batch[port.name], np.float32).transpose(order)
+            return arrays
+
         with tqdm(total=total, desc="calibrating", file=sys.stderr, leave=False) as progress:
             for program in programs:
                 collector = _Collector(program, placements[program.name], result, len(batches[program.name]), seed)
+                views = views_of(program, batches[program.name])
                 for index, batch in enumerate(batches[program.name]):
-                    with model.tap("*") as taps:
-                        model.run(program.name, **batch)
-                    arrays = {value: taps[port.name] for value, port in taps_of[program.name].items()}
-                    for port in program.inputs:
-                        if port.value.dtype == "f32":
-                            order = port.order or port.value.order
-                            arrays[port.value] = np.asarray(batch[port.name], np.float32).transpose(order)
-                    collector.add(arrays, index)
+                    collector.add(run(program, batch), index)
+                    for view in views(batch):
+                        collector.widen(run(program, view), index)
                     progress.update()
     return result
 
@@ -149,6 +214,15 @@ def check_batches(programs: Iterable[Program], batches: Mapping[str, Sequence[Ba
                     f"calibration of {program.name!r}, batch {index}: expected the inputs "
                     f"{', '.join(sorted(inputs))}, got {', '.join(sorted(batch))}"
                 )
+
+
+def _single(runs: Sequence[Batch]) -> Sequence[Batch]:
+    """A single batch as batches of one."""
+    sizes = {np.shape(array)[:1] for array in runs[0].values()}
+    if len(runs) > 1 or len(sizes) != 1 or () in sizes:
+        return runs
+    (count,) = sizes.pop()
+    return [{name: array[index : index + 1] for name, array in runs[0].items()} for index in range(count)]
 
 
 def _taps(program: Program, placement: Placement) -> dict[Value, Port]:
@@ -184,18 +258,31 @@ class _Collector:
     def add(self, arrays: Mapping[Value, Array], run: int) -> None:
         for value in self.values:
             rows = arrays[value].reshape(-1, arrays[value].shape[-1])
-            low, high = (
-                np.full((2, rows.shape[1]), np.inf, np.float32),
-                np.full((2, rows.shape[1]), -np.inf, np.float32),
-            )
-            low[run % 2], high[run % 2] = rows.min(0), rows.max(0)
-            found = ChannelStatistics(low, high, Samples())
+            found = ChannelStatistics(self._bounds(_bounds_of_rows(rows), run), Samples())
             found.samples.add(rows[self._some(len(rows))], run)
             known = self.result.values.get(value)
             self.result.values[value] = found if known is None else known.joined(found)
         for node in self.layers:
             windows = self._windows(node, arrays[node.input(0)])
             self.result.windows.setdefault(node, Samples()).add(windows, run)
+
+    def widen(self, arrays: Mapping[Value, Array], run: int) -> None:
+        """Adds a derived view of a run that has been added."""
+        for value in self.values:
+            rows = arrays[value].reshape(-1, arrays[value].shape[-1])
+            nothing = np.full(rows.shape[1], np.inf, np.float32)
+            wide = self._bounds(Bounds(nothing, -nothing, rows.min(0), rows.max(0)), run)
+            known = self.result.values[value]
+            known.bounds = _joined(known.bounds, wide)
+
+    @staticmethod
+    def _bounds(found: Bounds, run: int) -> Bounds:
+        """Bounds of one run, as those of its fold."""
+        channels = len(found.wide_low)
+        bounds = Bounds(*(np.full((FOLDS, channels), end, np.float32) for end in (np.inf, -np.inf, np.inf, -np.inf)))
+        for bound, value in zip(bounds, found, strict=True):
+            bound[run % FOLDS] = value
+        return bounds
 
     def _some(self, count: int) -> Array:
         return np.arange(count) if count <= self.rows else self.rng.choice(count, self.rows, replace=False)

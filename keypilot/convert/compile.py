@@ -61,9 +61,10 @@ def compile(
         fixed.
     out : where to write the model file. None: a temporary file that is gone when this returns.
     precision : ``"fp32"`` or ``"int8"``.
-    calibration : for int8, batches of inputs like those the model will meet, each in a form of `example_inputs`; a
-        batch of several counts for as many. Some dozens are enough; what is chosen on half of them is judged on the
-        other half.
+    calibration : for int8, batches of inputs like those the model will meet, each in a form of `example_inputs`. Some
+        dozens are enough. What is chosen on some batches is judged on others, so what belongs together, as several
+        views of one picture, goes into one batch. Inputs (N, 3, H, W) are taken for pictures: inverted, recoloured,
+        upside down and enlarged, they widen the ranges.
     keep_float : for int8, shell-style patterns of what stays in float32: PyTorch module paths, and with one all that
         the module holds, or tensors by name, as ``"head.*"``.
     max_bytes : for int8, the largest that the file may be: tables of embeddings have eight bits instead of twelve, and

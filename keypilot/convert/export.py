@@ -105,7 +105,7 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
         except _EXPORT_ERRORS as error:
             reason = str(error).strip().split("\n\n")[0]  # then comes advice on PyTorch's logs
             raise UnsupportedError(f"{name}: torch.export failed: {reason}") from error
-        program = _decomposed(program.run_decompositions({}))
+        program = _decomposed(program)
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     symbols = {}
     for placeholder, key in zip(program.graph_signature.user_inputs, examples, strict=True):
@@ -118,11 +118,13 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
 def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Writes operators without a lowering in terms of simpler ones, as PyTorch defines them, where it does."""
     table: Any = torch.export.default_decompositions()
+    functional = False  # until the first run, which writes operators in place as functions
     while True:
         unknown = {target for target in _computing(program) if str(target) not in LOWERINGS and target in table}
-        if not unknown:
+        if functional and not unknown:
             return program
         program = program.run_decompositions({target: table.pop(target) for target in unknown})
+        functional = True
 
 
 def _computing(program: torch.export.ExportedProgram) -> set[Any]:

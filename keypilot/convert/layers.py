@@ -113,21 +113,25 @@ def round_layer(weight: Array, column_scale: Array, inputs: LayerInput, rounding
     return RoundedLayer(rounded, column_scale, rounding)
 
 
-def relative_error(weight: Array, other: Array, inputs: LayerInput, shift: Array | None = None) -> float:
-    """The squared error of ``other @ quantized + shift`` against ``weight @ exact``, as a share of
-    the latter's variance.
+def relative_error(weight: Array, other: Array, inputs: LayerInput, shift: Array | float = 0.0) -> tuple[float, float]:
+    """The squared error of ``other @ quantized`` against ``weight @ exact``, as a share of the latter's variance, and
+    that of ``other @ quantized + shift``.
 
     shift : (groups, rows).
     """
-    error = variance = 0.0
+    error = shifted = variance = 0.0
+    shifts = np.broadcast_to(np.asarray(shift, np.float64), weight.shape[:2])
     for group, (w, v) in enumerate(zip(weight, other, strict=True)):
         expected = inputs.exact[group] @ w.T.astype(np.float32)
-        difference = inputs.quantized[group] @ v.T.astype(np.float32) - expected
-        if shift is not None:
-            difference += shift[group].astype(np.float32)
-        error += float(np.square(difference).mean(0, dtype=np.float64).sum())
+        difference = inputs.quantized[group] @ v.T.astype(np.float32)
+        difference -= expected
+        squares = np.einsum("nr,nr->r", difference, difference) / len(difference)
+        mean = difference.mean(0, dtype=np.float64)
+        error += float(squares.sum())
+        shifted += float((squares + shifts[group] * (2 * mean + shifts[group])).sum())
         variance += float(expected.var(0, dtype=np.float64).sum())
-    return error / max(variance, 1e-30)
+    scale = max(variance, 1e-30)
+    return error / scale, max(shifted, 0.0) / scale
 
 
 def mean_error(weight: Array, other: Array, inputs: LayerInput) -> Array:

@@ -252,7 +252,7 @@ class Quantizer:
                 how = self._input_quantization(layer, {**self._evenness, channels: evenness})
                 inputs = self._inputs(layer, windows, how)
                 result = round_layer(layer.matrices.matrices, _column_scale(layer, how), inputs, "nearest")
-                total += relative_error(layer.matrices.matrices, result.weight(), inputs)
+                total += relative_error(layer.matrices.matrices, result.weight(), inputs)[0]
             errors[evenness] = total
         self._evenness[channels] = min(errors, key=lambda evenness: errors[evenness])
 
@@ -264,8 +264,7 @@ class Quantizer:
         for rounding in _ROUNDINGS:
             weight = round_layer(matrices, scale, fit, rounding).weight()
             shift = mean_error(matrices, weight, fit)
-            tried[rounding, False] = relative_error(matrices, weight, judge)
-            tried[rounding, True] = relative_error(matrices, weight, judge, shift)
+            tried[rounding, False], tried[rounding, True] = relative_error(matrices, weight, judge, shift)
         rounding, corrected = min(tried, key=lambda choice: tried[choice])
         inputs = whole()
         layer.rounded = round_layer(matrices, scale, inputs, rounding)
@@ -290,7 +289,7 @@ class Quantizer:
             return quantized, mean_error(matrices, quantized.weight(), inputs), int4
 
         tried, shift, _int4 = rounded(fit)
-        error = relative_error(matrices, tried.weight(), judge, shift)
+        _plain, error = relative_error(matrices, tried.weight(), judge, shift)
 
         def apply() -> None:
             layer.rounded, layer.shift, int4 = rounded(whole())
@@ -343,8 +342,8 @@ class Quantizer:
         for channels in self._channels.roots():
             chosen = self._ranges[channels]
             statistics = [self._calibration.values[source] for source in channels.sources]
-            bounds = [s.bounds() for s in statistics]
-            whole = np.max([high for _low, high in bounds], 0) - np.min([low for low, _high in bounds], 0)
+            bounds = [s.whole() for s in statistics]
+            whole = np.max([b.high for b in bounds], 0) - np.min([b.low for b in bounds], 0)
             covered = (chosen.high - chosen.low)[whole > 0] / whole[whole > 0]
             self.record["values"][channels.name] = [
                 chosen.method,
@@ -418,8 +417,8 @@ def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibratio
     """The squared error of the readers' outputs with fixed ranges, as a share of that with rows quantised, and the
     evenness of the steps that gives it."""
     # The bounds of one half, with headroom: what the other holds must not be known.
-    bounds = [calibration.values[x].bounds(0) for x in inputs]
-    low, high = np.min([low for low, _high in bounds], 0), np.max([high for _low, high in bounds], 0)
+    bounds = [calibration.values[x].half() for x in inputs]
+    low, high = np.min([b.low for b in bounds], 0), np.max([b.high for b in bounds], 0)
     chosen = Range(np.minimum(low, 0) * _STREAM_HEADROOM, np.maximum(high, 0) * _STREAM_HEADROOM, "")
 
     def error(how: InputQuantization) -> float:
@@ -431,7 +430,7 @@ def _static_error(inputs: Sequence[Value], readers: Sequence[_Layer], calibratio
             )
             matrices = layer.matrices.matrices
             rounded = round_layer(matrices, _column_scale(layer, how), fit, "nearest")
-            total += relative_error(matrices, rounded.weight(), judge)
+            total += relative_error(matrices, rounded.weight(), judge)[0]
         return total
 
     rows = max(error(InputQuantization()), 1e-30)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keypilot.convert.calibrate import ChannelStatistics
+from keypilot.convert.calibrate import Bounds, ChannelStatistics
 from keypilot.convert.graph import Array
 
 #: A channel's step is at least this share of the tensor's largest: what looks dead on the calibration data may not be.
@@ -24,12 +24,8 @@ _BOTH = [(share, share) for share in np.linspace(0.95, 0.4, 12)]
 _LOW = [(share, 1.0) for share in (0.94, 0.88, 0.82)]
 _HIGH = [(1.0, share) for share in (0.94, 0.88, 0.82)]
 
-#: What is clipped counts so many times: unlike rounding, it is no noise that the next layer averages out, but a change
-#: of whole regions of a picture that differs from those of the calibration.
-_CLIPPING = 4.0
-
 #: Rows that ranges are fitted to.
-_SEARCHED = 2048
+_SEARCHED = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,34 +62,31 @@ class Range:
 def choose_range(statistics: ChannelStatistics, weights: Array) -> tuple[Range, float]:
     """The range, and the evenness of its steps, of the least squared error, of those by bounds, percentiles and search.
 
-    Each is fitted to one half of the sample and judged on the other, so that what pictures that calibration has not
-    seen hold beyond the bounds counts for what it costs.
+    Each is fitted to all folds of the calibration data but one and judged on that one, for every fold, so that what
+    data that calibration has not seen hold beyond the bounds counts for what it costs.
 
     Parameters
     ----------
     weights : (C) what a channel's squared error counts for.
     """
     errors: dict[tuple[str, float], float] = {}
-    for half in (0, 1):
-        judge, rows = statistics.samples.half(1 - half), _some(statistics.samples.half(half))
-        low, high = statistics.bounds(half)
+    for bounds, fit, judge in statistics.splits():
+        rows = _some(fit)
         for method, fitted in _METHODS.items():
-            found = Range(*fitted(low, high, rows), method)
+            found = Range(*fitted(bounds, rows), method)
             for evenness in EVENNESS:
                 scale, zero_point = found.quantization(evenness)
-                error = (squared_error(judge, scale, zero_point, _CLIPPING) * weights).sum()
-                errors[method, evenness] = errors.get((method, evenness), 0.0) + float(error) / _HEADROOM.get(method, 1)
+                error = float(squared_error(judge, scale, zero_point) @ weights)
+                errors[method, evenness] = errors.get((method, evenness), 0.0) + error
     method, evenness = min(errors, key=lambda choice: errors[choice])
-    low, high = _METHODS[method](*statistics.bounds(), _some(statistics.samples.all()))
+    low, high = _METHODS[method](statistics.whole(), _some(statistics.samples.all()))
     return Range(low, high, method), evenness
 
 
-def squared_error(rows: Array, scale: Array, zero_point: Array, clipping: float = 1.0) -> Array:
-    """The mean squared error of each channel, (C), in which what is clipped counts `clipping` times."""
+def squared_error(rows: Array, scale: Array, zero_point: Array) -> Array:
+    """The mean squared error of each channel, (C)."""
     difference = fake_quantize(rows, scale, zero_point)
     difference -= rows
-    if clipping != 1:
-        difference[np.abs(difference) > scale] *= np.float32(np.sqrt(clipping))
     result: Array = np.einsum("rc,rc->c", difference, difference) / len(rows)
     return result
 
@@ -112,29 +105,29 @@ def _some(rows: Array) -> Array:
     return rows[:: max(1, len(rows) // _SEARCHED)]
 
 
-def _bounds(low: Array, high: Array, _rows: Array) -> tuple[Array, Array]:
-    return np.minimum(low, 0), np.maximum(high, 0)
+def _bounds(bounds: Bounds, _rows: Array) -> tuple[Array, Array]:
+    return np.minimum(bounds.low, 0), np.maximum(bounds.high, 0)
 
 
 def _widened(factor: float) -> _Method:
-    def fit(low: Array, high: Array, rows: Array) -> tuple[Array, Array]:
-        low, high = _bounds(low, high, rows)
+    def fit(bounds: Bounds, _rows: Array) -> tuple[Array, Array]:
+        low, high = np.minimum(bounds.wide_low, 0), np.maximum(bounds.wide_high, 0)
         return (low * factor).astype(np.float32), (high * factor).astype(np.float32)
 
     return fit
 
 
 def _percentile(percentile: float) -> _Method:
-    def fit(_low: Array, _high: Array, rows: Array) -> tuple[Array, Array]:
+    def fit(_bounds: Bounds, rows: Array) -> tuple[Array, Array]:
         low, high = np.percentile(rows, (100 - percentile, percentile), axis=0).astype(np.float32)
         return np.minimum(low, 0), np.maximum(high, 0)
 
     return fit
 
 
-def _least_error(low: Array, high: Array, rows: Array) -> tuple[Array, Array]:
+def _least_error(bounds: Bounds, rows: Array) -> tuple[Array, Array]:
     """Shrinks both ends together, then each alone, as long as the squared error of a channel falls."""
-    low, high = _bounds(low, high, rows)
+    low, high = _bounds(bounds, rows)
     best = squared_error(rows, *Range(low, high, "").quantization())
     for shares in (_BOTH, _LOW, _HIGH):
         start_low, start_high = low.copy(), high.copy()
@@ -146,18 +139,14 @@ def _least_error(low: Array, high: Array, rows: Array) -> tuple[Array, Array]:
     return low, high
 
 
-_Method = Callable[[Array, Array, Array], tuple[Array, Array]]
+_Method = Callable[[Bounds, Array], tuple[Array, Array]]
 
 #: What gives (low, high) by channel from the bounds of all data and a sample of rows.
 _METHODS: dict[str, _Method] = {
     "min-max": _bounds,
-    "min-max x 1.25": _widened(1.25),
-    "min-max x 1.6": _widened(1.6),
-    "min-max x 2": _widened(2.0),
+    "views": _widened(1.0),
+    **{f"views x {factor}": _widened(factor) for factor in (1.15, 1.3, 1.6, 2.0, 2.5)},
     "percentile 99.9": _percentile(99.9),
     "percentile 99.99": _percentile(99.99),
     "squared error": _least_error,
 }
-
-#: What a wider range may err more in exchange for its headroom: a sample shows little of what calibration has not seen.
-_HEADROOM = {"min-max x 1.25": 1.5, "min-max x 1.6": 2.5, "min-max x 2": 3.0}

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from keypilot.convert.graph import Array
 
@@ -69,8 +70,7 @@ def compensate(weight: Array, moments: Array, nearest: Callable[[Array, Array], 
     """The integers of GPTQ's order of rounding; `nearest(columns, indices)` rounds (rows, n) columns of the weight."""
     damped = moments + np.eye(len(moments)) * max(_DAMPING * float(np.trace(moments)) / len(moments), 1e-30)
     order = np.argsort(-np.diag(moments), kind="stable")
-    inverse = np.linalg.inv(damped[np.ix_(order, order)])
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    upper = _inverse_factor(damped[np.ix_(order, order)])
     rest = weight[:, order].copy()
     integers = np.zeros_like(rest)
     for start in range(0, rest.shape[1], _BLOCK):
@@ -85,6 +85,15 @@ def compensate(weight: Array, moments: Array, nearest: Callable[[Array, Array], 
         rest[:, stop:] -= errors @ upper[start:stop, stop:]
     result: Array = np.empty_like(integers)
     result[:, order] = integers
+    return result
+
+
+def _inverse_factor(matrix: Array) -> Array:
+    """The upper triangular U with U.T @ U the inverse: of the matrix written as V @ V.T, U is the inverse of V."""
+    reverse = torch.from_numpy(matrix[::-1, ::-1].copy())
+    factor = torch.linalg.cholesky(reverse).flip(0, 1)
+    identity = torch.eye(len(matrix), dtype=factor.dtype)
+    result: Array = torch.linalg.solve_triangular(factor, identity, upper=True).numpy()
     return result
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keypilot.convert.calibrate import Calibration, ChannelStatistics, Samples
+from keypilot.convert.calibrate import Calibration, Samples
 from keypilot.convert.graph import Array, Node, Program, Uses, Value, as_shape
 from keypilot.convert.placement import Placement, is_layer
 
@@ -78,12 +78,12 @@ def centre(programs: Sequence[Program], inputs: Sequence[RowInputs], calibration
             origin.subtract(mean)
             shifted.add(origin.node.output)
         for x, nodes in group.readers.items():
-            calibration.values[x] = _shifted(calibration.values[x], mean)
+            calibration.values[x] = calibration.values[x].shifted(mean.astype(np.float32))
             for node in nodes:
                 weight = node.input(1)
                 assert weight.data is not None
                 _add_bias(node, weight.data.reshape(weight.data.shape[0], -1).astype(np.float64) @ mean)
-                calibration.windows[node] = _shifted_samples(calibration.windows[node], mean)
+                calibration.windows[node] = calibration.windows[node].shifted(mean.astype(np.float32))
         centred += [x.name for x in group.readers]
         shifted.update(group.readers)
     for program in programs:
@@ -153,14 +153,3 @@ def _add_bias(node: Node, shift: Array) -> None:
 def _sibling(weight: str) -> str:
     """The name of the bias beside a weight."""
     return f"{weight.removesuffix('weight').removesuffix('.')}.bias"
-
-
-def _shifted(statistics: ChannelStatistics, mean: Array) -> ChannelStatistics:
-    shift = mean.astype(np.float32)
-    samples = _shifted_samples(statistics.samples, mean)
-    return ChannelStatistics(statistics.low - shift, statistics.high - shift, samples)
-
-
-def _shifted_samples(samples: Samples, mean: Array) -> Samples:
-    shift = mean.astype(np.float32)
-    return Samples(([rows - shift for rows in samples.halves[0]], [rows - shift for rows in samples.halves[1]]))
