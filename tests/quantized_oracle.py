@@ -113,8 +113,26 @@ class QuantizedOracle(ModelOracle):
         return super()._ports(key, real, sizes)
 
 
+#: A row's scale as a share of its range: docs/numerics.md.
+ROW_STEP = np.float32(float.fromhex("0x1.0102p-8"))
+
+
 def quantize_rows(x: Array) -> tuple[Array, Array]:
-    """Integers of -127 to 127 and each row's scale."""
+    """Integers less their zero points, which is a whole number from -128 to 127, and each row's scale."""
+    low, high = np.minimum(x.min(-1, keepdims=True), 0), np.maximum(x.max(-1, keepdims=True), 0)
+    scale = high * ROW_STEP - low * ROW_STEP
+    scale[scale < 2.0**-100] = 0
+    inverse = np.where(scale > 0, np.float32(1) / np.where(scale > 0, scale, 1), 0).astype(np.float64)
+    zero_point = -128 - np.rint(low * inverse)
+    q = np.rint(x * inverse + zero_point)
+    q[np.broadcast_to(scale == 0, q.shape)] = -128
+    assert np.abs(q + 0.5).max(initial=0) <= 127.5
+    assert np.abs(zero_point + 0.5).max(initial=0) <= 127.5
+    return q - zero_point, scale
+
+
+def quantize_symmetric(x: Array) -> tuple[Array, Array]:
+    """Integers of -127 to 127 and each row's scale, as in attention."""
     bound = np.abs(x).max(-1, keepdims=True)
     inverse = np.where(bound > 0, np.float32(127) / np.where(bound > 0, bound, 1), 0).astype(np.float32)
     return np.rint(x.astype(np.float64) * inverse), (bound / np.float32(127)).astype(np.float32)
@@ -181,9 +199,9 @@ def _attention_int8(
         offset, stride = where.get(f"{name}_offset", (0,))[0], where.get(f"{name}_head_stride", head_dim)[0]
         return np.stack([x[:, :, offset + h * stride :][:, :, :width] for h in range(count)], 1)
 
-    q8, sq = quantize_rows(split(q, "q"))
-    k8, sk = quantize_rows(split(k, "k"))
-    v8, sv = quantize_rows(split(v, "v").swapaxes(-1, -2))
+    q8, sq = quantize_symmetric(split(q, "q"))
+    k8, sk = quantize_symmetric(split(k, "k"))
+    v8, sv = quantize_symmetric(split(v, "v").swapaxes(-1, -2))
     scores = (q8 @ k8.swapaxes(-1, -2)) * sk.swapaxes(-1, -2) * sq * scale
     p = np.rint(np.exp2((scores - scores.max(-1, keepdims=True)) * math.log2(math.e) + math.log2(255)))
     out = (p @ v8.swapaxes(-1, -2)) * sv.swapaxes(-1, -2) / p.sum(-1, keepdims=True)

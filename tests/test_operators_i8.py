@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from model_files import ProgramBuilder, write_model
+from quantized_oracle import quantize_rows
 
 import keypilot
 from keypilot.errors import KeyPilotError
@@ -186,10 +187,31 @@ def test_linear_layers_quantise_their_rows(tmp_path, rows, k, n):
     case = Case(rows * k)
     x = case.rng.standard_normal((rows, k)).astype(np.float32) * np.exp(case.rng.standard_normal((rows, 1)))
     w, q, scale = weight(case, (n, k), n)
-    absmax = np.abs(x).max(axis=1, keepdims=True)
-    y = (np.round(x * (127 / absmax)) * (absmax / 127)) @ q.T * scale
+    steps, step = quantize_rows(x)
+    y = (steps * step) @ q.T * scale
     case.finish("linear", [case.f32(x), w], y.shape, "", None)
     check(case, tmp_path, y, None)
+
+
+@pytest.mark.parametrize("shape", ["after GELU", "far from 0", "all equal"])
+def test_a_row_of_one_sign_uses_all_steps(tmp_path, shape):
+    """Its steps are a 255th of its range, not of twice its largest magnitude."""
+    case = Case(2)
+    x = np.abs(case.rng.standard_normal((4, 64)).astype(np.float32))
+    x = {"after GELU": x - 0.17, "far from 0": -100 - x, "all equal": np.full_like(x, 0.3)}[shape].astype(np.float32)
+    w = case.program.int8_weight("w", np.eye(64, dtype=np.int8), np.ones(64, np.float32))
+    case.finish("linear", [case.f32(x), w], x.shape, "", None)
+    y = case.run(tmp_path / "m.gguf")
+    step = (np.maximum(x.max(1), 0) - np.minimum(x.min(1), 0))[:, np.newaxis] / 254.99
+    assert (np.abs(y - x) <= 0.501 * step + 1e-6).all()
+
+
+def test_a_row_whose_range_overflows_is_quantised(tmp_path):
+    case = Case(2)
+    x = np.array([[3e38, -3e38, 1e38, 0]], np.float32)
+    w = case.program.int8_weight("w", np.eye(4, dtype=np.int8), np.full(4, 0.5, np.float32))
+    case.finish("linear", [case.f32(x), w], x.shape, "", None)
+    np.testing.assert_allclose(2 * case.run(tmp_path / "m.gguf").astype(np.float64), x, atol=6.01e38 / 255 / 2)
 
 
 def test_a_row_of_zeros_stays_zero(tmp_path):
@@ -219,8 +241,8 @@ def test_pointwise_convolutions_quantise_float_rows(tmp_path):
     case = Case(4)
     x = case.rng.standard_normal((1, 5, 6, 48)).astype(np.float32)
     w, q, scale = weight(case, (40, 1, 1, 48), 40)
-    absmax = np.abs(x).max(axis=-1, keepdims=True)
-    y = ACTS["silu"]((np.round(x * (127 / absmax)) * (absmax / 127)) @ q.reshape(40, 48).T * scale)
+    steps, step = quantize_rows(x)
+    y = ACTS["silu"]((steps * step) @ q.reshape(40, 48).T * scale)
     out = Quantized(case.rng, y.shape, y.min(), y.max())
     case.finish("conv2d", [case.f32(x), w], y.shape, "act=silu out=i8", out)
     check(case, tmp_path, y, out)

@@ -134,7 +134,7 @@ void probe(kp_epilogue_i8 e, const int32_t *acc, size_t rows) {{
 
 
 _TO_I8 = ("dst_i8", "quantizer")
-_TO_F32 = ("row_scale", "dst_f32")
+_TO_F32 = ("row_scale", "row_zero", "column_sum", "dst_f32")
 _RESIDUAL_I8 = ("residual_i8", "residual_zero", "residual_scale")
 _EPILOGUES = {
     "int8": _epilogue("KP_ACT_NONE", _TO_I8),
@@ -184,7 +184,7 @@ LOOPS = (
     Loop("gemm, i8mm", "i8mm", "kernels/i8mm/gemm_i8.c", "smmla", 4 * 16 * 16, "MAC", "tile_4x16"),
     Loop("depthwise", "neon", "kernels/neon/depthwise_i8.c", "smlal", 2 * 16 * 2, "MAC"),
     *(Loop(f"epilogue, {key}", "neon", code, "fmla", 16, "output", "probe") for key, code in _EPILOGUES.items()),
-    Loop("quantize rows, maximum", "neon", "kernels/neon/quantize_i8.c", "fabs", 16, "element"),
+    Loop("quantize rows, bounds", "neon", "kernels/neon/quantize_i8.c", "fminnm", 16, "element"),
     Loop(
         "quantize rows, rounding",
         "neon",
@@ -343,7 +343,7 @@ def operators(model: Model, program: str, batch: int) -> Iterable[Operator]:
 def operator_cycles(op: Operator, program: str, level: str, costs: Costs) -> dict[str, float]:
     """Estimated cycles of an operator by kind of work."""
     parts = {"operators' overhead": float(CYCLES_PER_OPERATOR)}
-    quantized = costs.of("quantize rows, maximum", "quantize rows, rounding")
+    quantized = costs.of("quantize rows, bounds", "quantize rows, rounding")
     if op.type == "conv2d":
         depthwise = int(op.attributes.get("groups", "1")) > 1
         parts["depthwise" if depthwise else "matrix products"] = (

@@ -72,8 +72,15 @@ typedef struct kp_attention_f32 {
  * this many; what is added does not matter, but that nothing traps. */
 #define KP_COLUMN_PAD 64
 
-/* A row whose largest magnitude is below this is quantised to zeros: its inverse scale could overflow. */
+/* A row that attention quantises and whose largest magnitude is below this becomes zeros: its inverse scale could
+ * overflow. */
 #define KP_ROW_ABSMAX_MIN 0x1p-100f
+
+/* A row's scale as a share of its range: a little more than 1 / 255, so that no rounding leads beyond the 255th step,
+ * wherever between two steps the zero point was rounded. */
+#define KP_ROW_STEP 0x1.0102p-8f
+/* A row of a smaller scale is quantised to zeros: its inverse could overflow. */
+#define KP_ROW_SCALE_MIN 0x1p-100f
 
 /* q = quantize(y, inverse, shift), with inverse = 1 / scale and shift = KP_ROUNDING_SHIFT + zero point:
  *   t = fma(y, inverse, shift)
@@ -85,7 +92,9 @@ typedef struct kp_quantizer {
 } kp_quantizer;
 
 /* What becomes of an int32 accumulator of row r and column c, in this order:
- *   y = fma((float)(acc + offset[c]), m, bias[c])      m = scale[c], or row_scale[r] * scale[c]
+ *   y = fma((float)(acc + offset[c]), scale[c], bias[c])
+ *   or, with row_scale:
+ *   y = fma((float)(acc + offset[c] - row_zero[r] * column_sum[c]), row_scale[r] * scale[c], bias[c])
  *   y = act(y)                                          SiLU and GELU by kp_act_i8: docs/numerics.md
  *   y = y + residual[r][c]                              or fma((float)(q - residual_zero[c]), residual_scale[c], y)
  *   dst[r][c] = y, or quantize(y, ...) */
@@ -93,7 +102,9 @@ typedef struct kp_epilogue_i8 {
   const int32_t *offset; /* by column, padded; as are the next ones */
   const float *scale;
   const float *bias;
-  const float *row_scale; /* (rows), or NULL */
+  const float *row_scale;    /* (rows), or NULL; as are the next two */
+  const int32_t *row_zero;   /* (rows), in -128..127 */
+  const int32_t *column_sum; /* by column, padded: the sum over k of b[k][c] */
   kp_act act;
   const float *residual_f32; /* (rows, columns), rows residual_stride apart; at most one of the two */
   const int8_t *residual_i8;
@@ -147,9 +158,9 @@ typedef struct kp_depthwise_i8_args {
 #define KP_ATTENTION_I8_HEAD_DIM 256
 
 /* One head of one batch: out = softmax(scale * q k^T + mask) v, all queries.
- *   q8[i], sq[i] and k8[j], sk[j]: quantize_rows_i8 of the rows of q and k;
- *   v8[j][d] = round(v[j][d] * (127 / a[d])), sv[d] = a[d] / 127, a[d] = max over j of |v[j][d]|, as in
- *   quantize_rows_i8
+ *   q8[i], sq[i] and k8[j], sk[j]: rows of q and k, v8[j][d], sv[d]: columns of v, each quantised symmetrically:
+ *     x8 = the low byte of the bits of fma(x, 127 / a, KP_ROUNDING_SHIFT), s = a / 127, with a = max |x|;
+ *     both 0 where a < KP_ROW_ABSMAX_MIN
  *   y[j] = (float)(sum over d of q8[d] * k8[j][d]) * sk[j]
  *   with a mask: y[j] = fma(y[j], sq[i] * scale, mask[j]), and c = log2(e) as a float; else c = (sq[i] * scale) * log2(e)
  *   m = max over j of y[j]; where m is -inf, out[i] = 0
@@ -243,10 +254,14 @@ typedef struct kp_kernels {
   /* dst[r][c] = (float)(src[r][c] - zero_point[c]) * scale[c]; dense rows; scale and zero_point by column, padded. */
   void (*dequantize_i8)(float *dst, const int8_t *src, size_t rows, size_t columns, const float *scale,
                         const int32_t *zero_point);
-  /* Each row: a = max |x|. Where a < KP_ROW_ABSMAX_MIN: scales[r] = 0 and the row is 0. Else scales[r] = a / 127 and
-   * dst[r][c] = the low byte of the bits of fma(src[r][c], 127 / a, KP_ROUNDING_SHIFT). columns >= 1. */
-  void (*quantize_rows_i8)(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
-                           size_t rows, size_t columns);
+  /* Each row, of low = min(0, min x) and high = max(0, max x), with
+   *   scales[r] = high * KP_ROW_STEP - low * KP_ROW_STEP,  inverse = 1 / scales[r]
+   *   zero_points[r] = -128 - round(low * inverse)           round(x) = fma(.., KP_ROUNDING_SHIFT) - KP_ROUNDING_SHIFT
+   *   dst[r][c] = the low byte of the bits of fma(src[r][c], inverse, KP_ROUNDING_SHIFT + zero_points[r])
+   * Where scales[r] would be below KP_ROW_SCALE_MIN, it is 0, and so are zero_points[r] and the row. Where it is
+   * infinite, the latter two are 0. columns >= 1. */
+  void (*quantize_rows_i8)(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
+                           size_t src_stride, size_t rows, size_t columns);
 
   /* dst[p * channels + c] = the sum over t of taps[p * tap_count + t][c], or their maximum. tap_count is 1 to 2^23. */
   void (*sum_taps_i8)(int32_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);

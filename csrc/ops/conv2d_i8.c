@@ -90,6 +90,11 @@ size_t kp_conv2d_i8_constants_bytes(const kp_op_call *call) {
 
 void kp_conv2d_i8_set_constants(const kp_op_call *call, void *memory) {
   kp_conv2d conv = kp_conv2d_describe(call);
+  if (is_dense(&conv)) {
+    kp_dense_i8 dense = dense_of(&conv);
+    kp_dense_i8_set_constants(call, &dense, memory);
+    return;
+  }
   size_t channels = (size_t)conv.channels;
   kp_i8_constants *constants = kp_i8_constants_make(call, channels, (size_t)conv.out_channels, memory);
   const int8_t *packed = call->packed;

@@ -35,7 +35,8 @@ static size_t header_bytes(void) { return kp_round_up(sizeof(kp_i8_constants), 6
 static size_t padded_bytes(size_t channels) { return kp_round_up(channels, KP_COLUMN_PAD) * sizeof(float); }
 
 size_t kp_i8_constants_bytes(const kp_op_call *call, size_t in_channels, size_t channels) {
-  size_t arrays = 3 + (call->output.dtype == KP_I8 ? 2 : 0) + (has_i8_residual(call) ? 2 : 0);
+  size_t arrays = 3 + (call->output.dtype == KP_I8 ? 2 : 0) + (has_i8_residual(call) ? 2 : 0) +
+                  (call->inputs[0].dtype == KP_F32 ? 1 : 0);
   /* A group's columns begin anywhere, and are readable to KP_COLUMN_PAD as well. */
   return header_bytes() + arrays * padded_bytes(channels) + KP_COLUMN_PAD * sizeof(float) +
          kp_round_up(in_channels, KP_COLUMN_PAD);
@@ -55,6 +56,7 @@ kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels
   memcpy(constants->scale, call->inputs[1].channel_scale, channels * sizeof(float));
   const float *bias = kp_optional_f32(call, 2);
   if (bias != NULL) memcpy(constants->bias, bias, channels * sizeof(float));
+  if (call->inputs[0].dtype == KP_F32) constants->column_sum = take(&next, bytes);
   if (call->output.dtype == KP_I8) {
     constants->inverse = take(&next, bytes);
     constants->shift = take(&next, bytes);
@@ -127,22 +129,27 @@ void kp_pack_i8(const kp_gemm_i8 *gemm, int8_t *packed, const int8_t *weight, si
   }
 }
 
-void kp_fold_zero_points(const kp_gemm_i8 *gemm, const int8_t *packed, const int8_t *zero_point, size_t n, size_t taps,
-                         size_t depth, int32_t *offset) {
+/* sums[c] += the sum over k of (shift - zero_point[k]) * weight[c][k]. */
+static void add_products(const kp_gemm_i8 *gemm, const int8_t *packed, int32_t shift, const int8_t *zero_point,
+                         size_t n, size_t taps, size_t depth, int32_t *sums) {
   size_t nr = gemm->nr, kr = gemm->kr, groups = kp_divide_up(depth, kr);
-  if (gemm->a_shift == 0 && zero_point == NULL) return;
   for (size_t panel = 0; panel < n; panel += nr) {
     size_t columns = kp_min_size(nr, n - panel);
     for (size_t tap = 0; tap < taps; tap++) {
       for (size_t group = 0; group < groups; group++, packed += nr * kr) {
         size_t elements = kp_min_size(kr, depth - group * kr);
         for (size_t k = 0; k < elements; k++) {
-          int32_t added = gemm->a_shift + (zero_point != NULL ? zero_point[group * kr + k] : 0);
-          for (size_t c = 0; c < columns; c++) offset[panel + c] -= added * packed[c * kr + k];
+          int32_t factor = shift - (zero_point != NULL ? zero_point[group * kr + k] : 0);
+          for (size_t c = 0; c < columns; c++) sums[panel + c] += factor * packed[c * kr + k];
         }
       }
     }
   }
+}
+
+void kp_fold_zero_points(const kp_gemm_i8 *gemm, const int8_t *packed, const int8_t *zero_point, size_t n, size_t taps,
+                         size_t depth, int32_t *offset) {
+  add_products(gemm, packed, -(int32_t)gemm->a_shift, zero_point, n, taps, depth, offset);
 }
 
 /* ---- Products of rows ---- */
@@ -153,8 +160,13 @@ size_t kp_dense_i8_pack_bytes(const kp_op_call *call, const kp_dense_i8 *dense) 
 
 void kp_dense_i8_set_constants(const kp_op_call *call, const kp_dense_i8 *dense, void *memory) {
   kp_i8_constants *constants = kp_i8_constants_make(call, dense->k, dense->n, memory);
-  kp_fold_zero_points(&call->kernels->gemm_i8, call->packed, constants->padding, dense->n, 1, dense->k,
-                      constants->offset);
+  const kp_gemm_i8 *gemm = &call->kernels->gemm_i8;
+  if (constants->column_sum == NULL) {
+    kp_fold_zero_points(gemm, call->packed, constants->padding, dense->n, 1, dense->k, constants->offset);
+    return;
+  }
+  add_products(gemm, call->packed, 1, NULL, dense->n, 1, dense->k, constants->column_sum);
+  for (size_t c = 0; c < dense->n; c++) constants->offset[c] = -gemm->a_shift * constants->column_sum[c];
 }
 
 typedef struct dense_run {
@@ -177,7 +189,7 @@ static dense_run plan_dense(const kp_op_call *call, const kp_dense_i8 *dense) {
   if (by_columns) run.column_step = kp_round_up(kp_divide_up(dense->n, shares), KP_COLUMN_PAD);
   run.column_tasks = kp_divide_up(dense->n, run.column_step);
   run.row_bytes = kp_round_up(dense->k, 64);
-  if (run.dynamic) run.thread_bytes = run.row_step * run.row_bytes + kp_scratch_bytes(run.row_step);
+  if (run.dynamic) run.thread_bytes = run.row_step * run.row_bytes + 2 * kp_scratch_bytes(run.row_step);
   return run;
 }
 
@@ -199,13 +211,16 @@ static void dense_task(void *context, size_t task, int thread) {
   if (run->dynamic) {
     char *scratch = (char *)call->scratch + (size_t)thread * run->thread_bytes;
     float *scales = (float *)(void *)scratch;
-    int8_t *quantized = (int8_t *)(scratch + kp_scratch_bytes(run->row_step));
-    call->kernels->quantize_rows_i8(quantized, run->row_bytes, scales,
+    int32_t *zero_points = (int32_t *)(void *)(scratch + kp_scratch_bytes(run->row_step));
+    int8_t *quantized = (int8_t *)(scratch + 2 * kp_scratch_bytes(run->row_step));
+    call->kernels->quantize_rows_i8(quantized, run->row_bytes, scales, zero_points,
                                     (const float *)call->inputs[0].data + rows.begin * dense->k, dense->k, args.rows,
                                     dense->k);
     args.a = quantized;
     args.a_stride = run->row_bytes;
     args.epilogue.row_scale = scales;
+    args.epilogue.row_zero = zero_points;
+    args.epilogue.column_sum = ((const kp_i8_constants *)call->constants)->column_sum + columns.begin;
   } else {
     args.a = (const int8_t *)call->inputs[0].data + rows.begin * dense->k;
     args.a_stride = dense->k;

@@ -5,7 +5,7 @@
 #include "ops/quantized.h"
 
 /* Elements that one output sums at most: the sum of products then fits in an int32, whatever the kernel adds to its
- * left operand. */
+ * left operand, and with a zero point of the row taken off: (128 + 127) * 127 * 32768 < 2^31. */
 #define KP_MAX_I8_DEPTH 32768
 
 /* Checks weight, bias and residual of an int8 call, whose output has been given a shape, and gives it its dtype. */
@@ -15,6 +15,7 @@ kp_status kp_i8_check(const char *op, kp_op_call *call, int64_t channels, int64_
 typedef struct kp_i8_constants {
   int32_t *offset;
   float *scale, *bias;
+  int32_t *column_sum;    /* of the weights; where the input is f32, else NULL */
   float *inverse, *shift; /* out = i8; else NULL */
   int32_t *residual_zero; /* an i8 residual; else NULL */
   float *residual_scale;
@@ -22,7 +23,7 @@ typedef struct kp_i8_constants {
 } kp_i8_constants;
 
 size_t kp_i8_constants_bytes(const kp_op_call *call, size_t in_channels, size_t channels);
-/* All but `offset`, which is 0. */
+/* All but `offset` and `column_sum`, which are 0. */
 kp_i8_constants *kp_i8_constants_make(const kp_op_call *call, size_t in_channels, size_t channels, void *memory);
 
 /* The epilogue for the output from row `row` and column `column` on. */
@@ -34,7 +35,7 @@ size_t kp_packed_bytes(const kp_gemm_i8 *gemm, size_t n, size_t taps, size_t dep
 void kp_pack_i8(const kp_gemm_i8 *gemm, int8_t *packed, const int8_t *weight, size_t n, size_t taps, size_t depth);
 /* Where column `column`, a multiple of nr, begins. */
 size_t kp_packed_column(const kp_gemm_i8 *gemm, size_t column, size_t taps, size_t depth);
-/* offset[c] -= the sum over k of (a_shift + zero_point[k]) * weight[c][k], for all taps; zero_point (depth), or NULL. */
+/* offset[c] -= the sum over k of (a_shift + zero_point[k]) * weight[c][k], for all taps; zero_point (depth). */
 void kp_fold_zero_points(const kp_gemm_i8 *gemm, const int8_t *packed, const int8_t *zero_point, size_t n, size_t taps,
                          size_t depth, int32_t *offset);
 

@@ -48,6 +48,13 @@ class WeightMatrices:
         return result
 
 
+def row_steps(windows: Array) -> tuple[Array, Array]:
+    """The lower bound and the step of the 255 that each window (n, taps, channels) is quantised in, (n, 1, 1)."""
+    low = np.minimum(windows.min((1, 2), keepdims=True), 0)
+    width = np.maximum(windows.max((1, 2), keepdims=True), 0) - low
+    return low, np.where(width > 0, width, 1) / np.float32(255)
+
+
 @dataclasses.dataclass(frozen=True)
 class InputQuantization:
     """How a layer's input is quantised: by channel with these scales, or, where they are None, row by row."""
@@ -58,9 +65,9 @@ class InputQuantization:
     def apply(self, windows: Array) -> Array:
         """What int8 makes of windows (n, taps, channels)."""
         if self.scale is None or self.zero_point is None:
-            bound = np.abs(windows).max((1, 2), keepdims=True)
-            step = np.where(bound > 0, bound, 1) / np.float32(127)
-            result: Array = np.rint(windows / step) * step
+            low, step = row_steps(windows)
+            zero_point = np.rint(low / step)
+            result: Array = np.clip(np.rint(windows / step), zero_point, zero_point + 255) * step
             return result
         return fake_quantize(windows, self.scale, self.zero_point)
 

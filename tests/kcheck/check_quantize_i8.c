@@ -1,4 +1,5 @@
 /* quantize_i8, dequantize_i8, quantize_rows_i8. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -82,26 +83,31 @@ static void check_dequantize(kc *k) {
 
 /* ---- quantize_rows_i8 ------------------------------------------------------------------------------------------- */
 
-/* A row of one of these kinds; the largest magnitude lies anywhere in it, with either sign. */
+enum { ROW_KINDS = 12 };
+
+/* A row of one of these kinds; its extreme lies anywhere in it, with either sign. */
 static void fill_row(kc *k, float *x, size_t n) {
-  const uint64_t kind = kc_random(k) % 8;
+  const uint64_t kind = kc_random(k) % ROW_KINDS;
   const size_t at = kc_random_size(k, 0, n - 1);
   const float sign = kc_random(k) & 1 ? 1.0f : -1.0f;
   kc_fill_floats(k, x, n, kind == 0 ? KC_FINITE : KC_UNIFORM);
   if (kind == 1) memset(x, 0, n * sizeof *x);
-  if (kind == 2) { /* at the smallest magnitude that is not taken for zero, or next to it */
-    const float edges[] = {KP_ROW_ABSMAX_MIN, nextafterf(KP_ROW_ABSMAX_MIN, 0.0f), nextafterf(KP_ROW_ABSMAX_MIN, 1.0f)};
-    for (size_t i = 0; i < n; i++) x[i] *= KP_ROW_ABSMAX_MIN / 8.0f;
+  if (kind == 2) { /* at the smallest scale that is not taken for zero, or next to it */
+    const float edge = KP_ROW_SCALE_MIN / KP_ROW_STEP;
+    const float edges[] = {edge, nextafterf(edge, 0.0f), nextafterf(edge, 1.0f)};
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
     x[at] = sign * edges[kc_random(k) % 3];
   }
-  if (kind == 3) { /* 127 / a is a power of two: ties */
-    for (size_t i = 0; i < n; i++) x[i] = 0.5f * (float)((int)kc_random_size(k, 0, 508) - 254);
-    x[at] = sign * 127.0f;
+  if (kind == 3) { /* the inverse scale is about a power of two: ties, in the row and of its zero point */
+    const float low = -0.5f * (float)kc_random_size(k, 0, 510);
+    for (size_t i = 0; i < n; i++) x[i] = low + 0.5f * (float)kc_random_size(k, 0, 510);
+    x[at] = low;
+    if (n > 1) x[(at + 1) % n] = low + 1.0f / KP_ROW_STEP;
   }
   if (kind == 4) { /* near ties of another scale */
     const float largest = kc_random_float(k, 0.01f, 30.0f);
     for (size_t i = 0; i < n; i++) {
-      x[i] = (float)(((double)kc_random_size(k, 0, 253) - 126.5) * (double)largest / 127.0);
+      x[i] = (float)(((double)kc_random_size(k, 0, 253) + 0.5) * (double)largest * (double)KP_ROW_STEP) * sign;
     }
     x[at] = sign * largest;
   }
@@ -112,11 +118,37 @@ static void fill_row(kc *k, float *x, size_t n) {
   if (kind == 6) {
     for (size_t i = 0; i < n; i++) x[i] *= 0x1p-140f;
   }
+  if (kind == 7) { /* all equal */
+    for (size_t i = 0; i < n; i++) x[i] = x[0];
+  }
+  if (kind == 8) { /* one-sided, far from 0 */
+    for (size_t i = 0; i < n; i++) x[i] = sign * (100.0f + x[i]);
+  }
+  if (kind == 9) { /* the range overflows */
+    for (size_t i = 0; i < n; i++) x[i] *= 0x1.8p+125f;
+    x[at] = sign * FLT_MAX;
+    if (n > 1) x[(at + 1) % n] = -sign * FLT_MAX;
+  }
+  if (kind == 10) { /* as after GELU */
+    for (size_t i = 0; i < n; i++) x[i] = x[i] < 0.0f ? 0.04f * x[i] : x[i];
+  }
+  if (kind == 11) x[at] = sign * INFINITY;
+}
+
+/* Every element is within half a step: no rounding led beyond the bytes' range. */
+static void check_steps(kc *k, const float *x, const int8_t *q, double scale, double zero_point, size_t n) {
+  if (zero_point < -128.0 || zero_point > 127.0) kc_fail(k, "zero point %g", zero_point);
+  if (isinf(scale)) return;
+  const double bound = scale > 0.0 ? 0.5001 * scale : KP_ROW_SCALE_MIN / KP_ROW_STEP;
+  for (size_t i = 0; i < n; i++) {
+    const double error = fabs((q[i] - zero_point) * scale - (double)x[i]);
+    if (error > bound) kc_fail(k, "%a became %d, zero point %g, scale %a", (double)x[i], q[i], zero_point, scale);
+  }
 }
 
 static void check_quantize_rows(kc *k) {
-  for (size_t i = 0; i < 8 * kc_length_count; i++) {
-    const size_t columns = kc_lengths[i / 8], rows = kc_random_size(k, 0, 11);
+  for (size_t i = 0; i < ROW_KINDS * kc_length_count; i++) {
+    const size_t columns = kc_lengths[i / ROW_KINDS], rows = kc_random_size(k, 0, 11);
     if (columns == 0) continue;
     const size_t src_stride = columns + (i % 2) * kc_random_size(k, 0, 20);
     const size_t dst_stride = columns + (i % 2) * kc_random_size(k, 0, 20);
@@ -128,10 +160,17 @@ static void check_quantize_rows(kc *k) {
     int8_t *expected = kc_random_i8(k, dst_size), *got = kc_bytes(k, dst_size);
     if (dst_size > 0) memcpy(got, expected, dst_size); /* the gaps between rows stay */
     float *expected_scales = kc_floats(k, rows, KC_UNIFORM), *scales = kc_floats(k, rows, KC_UNIFORM);
-    kc_reference(k)->quantize_rows_i8(expected, dst_stride, expected_scales, src, src_stride, rows, columns);
-    kc_tested(k)->quantize_rows_i8(got, dst_stride, scales, src, src_stride, rows, columns);
+    int32_t *expected_zeros = kc_bytes(k, rows * sizeof(int32_t)), *zeros = kc_bytes(k, rows * sizeof(int32_t));
+    kc_reference(k)->quantize_rows_i8(expected, dst_stride, expected_scales, expected_zeros, src, src_stride, rows,
+                                      columns);
+    kc_tested(k)->quantize_rows_i8(got, dst_stride, scales, zeros, src, src_stride, rows, columns);
     kc_equal_floats(k, expected_scales, scales, rows);
+    kc_equal(k, expected_zeros, zeros, rows, sizeof(int32_t));
     kc_equal(k, expected, got, dst_size, 1);
+    for (size_t r = 0; r < rows; r++) {
+      check_steps(k, src + r * src_stride, expected + r * dst_stride, (double)expected_scales[r], expected_zeros[r],
+                  columns);
+    }
   }
 }
 
@@ -142,7 +181,7 @@ typedef struct quantize_args {
   float *x, *scales;
   size_t rows, columns;
   kp_quantizer quantizer;
-  const int32_t *zero_points;
+  int32_t *zero_points;
 } quantize_args;
 
 static void run_quantize(const kp_kernels *kernels, void *args) {
@@ -157,7 +196,7 @@ static void run_dequantize(const kp_kernels *kernels, void *args) {
 
 static void run_quantize_rows(const kp_kernels *kernels, void *args) {
   const quantize_args *a = args;
-  kernels->quantize_rows_i8(a->q, a->columns, a->scales, a->x, a->columns, a->rows, a->columns);
+  kernels->quantize_rows_i8(a->q, a->columns, a->scales, a->zero_points, a->x, a->columns, a->rows, a->columns);
 }
 
 static void bench_shape(kc *k, const char *label, size_t rows, size_t columns, kc_run run) {
@@ -168,7 +207,7 @@ static void bench_shape(kc *k, const char *label, size_t rows, size_t columns, k
                         .rows = rows,
                         .columns = columns,
                         .quantizer = kc_quantizer(k, KC_ORDINARY, columns, 6.0f),
-                        .zero_points = kc_zero_points(k, columns)};
+                        .zero_points = kc_zero_points(k, rows > columns ? rows : columns)};
   kc_bench_i8(k, label, rows * columns, 0.0, run, &args);
 }
 

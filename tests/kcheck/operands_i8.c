@@ -150,6 +150,21 @@ kp_quantizer kc_quantizer(kc *k, kc_values_i8 values, size_t columns, float high
   return (kp_quantizer){inverse, shift};
 }
 
+/* Zero points of rows, and sums of columns: any that weights could have, whatever the weights. */
+static void fill_row_zeros(kc *k, kp_epilogue_i8 *e, kc_values_i8 values, size_t rows, size_t columns,
+                           double magnitude) {
+  int32_t *row_zero = kc_bytes(k, rows * sizeof *row_zero), *column_sum = columns_32(k, columns);
+  const bool ends = values == KC_ENDS || values == KC_ALL_EQUAL;
+  const int32_t sum_end = values == KC_LARGE_SUMS ? 127 * 32768 : values == KC_TIES ? 4 : 1 + (int32_t)(magnitude / 64);
+  for (size_t r = 0; r < rows; r++) {
+    row_zero[r] = values == KC_TIES ? random_int(k, -1, 1) : random_int(k, -128, 127);
+    if (ends) row_zero[r] = row_zero[r] < 0 ? -128 : 127;
+  }
+  for (size_t c = 0; c < columns; c++) column_sum[c] = random_int(k, -sum_end, sum_end);
+  e->row_zero = row_zero;
+  e->column_sum = column_sum;
+}
+
 kc_epilogue_pair kc_epilogues(kc *k, const kc_epilogue_plan *plan, size_t rows, size_t columns, double magnitude) {
   const kc_values_i8 values = plan->values;
   const bool large = values == KC_LARGE_SUMS || (values == KC_ADVERSARIAL && kc_random(k) & 1);
@@ -174,6 +189,7 @@ kc_epilogue_pair kc_epilogues(kc *k, const kc_epilogue_plan *plan, size_t rows, 
     float *row_scale = kc_bytes(k, rows * sizeof *row_scale);
     fill_scales(k, values, row_scale, rows, 1.0f);
     e->row_scale = row_scale;
+    fill_row_zeros(k, e, values, rows, columns, magnitude);
   }
 
   void *expected = NULL, *got = NULL;

@@ -10,10 +10,13 @@ KP_SPECIALIZED void activate(const kp_epilogue_i8 *epilogue, size_t row, size_t 
   const __m256 scale = _mm256_loadu_ps(epilogue->scale + column), bias = _mm256_loadu_ps(epilogue->bias + column);
   if (epilogue->row_scale) {
     const float *row_scale = epilogue->row_scale + row;
+    const int32_t *row_zero = epilogue->row_zero + row;
+    const __m256i sum = _mm256_loadu_si256((const void *)(epilogue->column_sum + column));
     KP_UNROLL
     for (size_t r = 0; r < ROWS; r++) {
       const __m256 m = _mm256_mul_ps(_mm256_set1_ps(row_scale[r]), scale);
-      y[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r]), m, bias);
+      const __m256i shift = _mm256_mullo_epi32(_mm256_set1_epi32(row_zero[r]), sum);
+      y[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(acc[r], shift)), m, bias);
     }
   } else {
     KP_UNROLL
@@ -127,14 +130,21 @@ KP_SPECIALIZED void copy_row(void *dst, const void *src, size_t n, size_t size) 
  * are made to begin. */
 static void run_edge(kp_epilogue_i8_rows whole, const kp_epilogue_i8 *epilogue, size_t row, size_t column, size_t rows,
                      size_t columns, const kp_block_i8 *block) {
+  int32_t row_zero[ROWS];
   float row_scale[ROWS], residual_f32[ROWS * COLUMNS], dst_f32[ROWS * COLUMNS];
   int8_t residual_i8[ROWS * COLUMNS], dst_i8[ROWS * COLUMNS];
   kp_epilogue_i8 edge = *epilogue;
   edge.scale += column;
   edge.bias += column;
   if (edge.row_scale) {
-    for (size_t r = 0; r < ROWS; r++) row_scale[r] = epilogue->row_scale[row + (r < rows ? r : 0)];
+    for (size_t r = 0; r < ROWS; r++) {
+      const size_t from = row + (r < rows ? r : 0);
+      row_scale[r] = epilogue->row_scale[from];
+      row_zero[r] = epilogue->row_zero[from];
+    }
     edge.row_scale = row_scale;
+    edge.row_zero = row_zero;
+    edge.column_sum += column;
   }
   if (edge.residual_f32) {
     memset(residual_f32, 0, sizeof residual_f32);

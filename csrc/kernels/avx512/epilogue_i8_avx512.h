@@ -108,10 +108,12 @@ KP_SPECIALIZED void kp_finish_rows_avx512(const kp_epilogue_i8 *epilogue, const 
   __m512 x[KP_GROUP_AVX512];
   const size_t stride = epilogue->dst_stride;
   if (epilogue->row_scale) {
+    const __m512i sum = _mm512_loadu_si512(epilogue->column_sum + column);
     KP_UNROLL
     for (size_t i = 0; i < count; i++) {
+      const __m512i shift = _mm512_mullo_epi32(_mm512_set1_epi32(epilogue->row_zero[row + i]), sum);
       const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(epilogue->row_scale[row + i]), v->scale);
-      x[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i]), scale, v->bias);
+      x[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(acc[i], shift)), scale, v->bias);
     }
   } else {
     KP_UNROLL

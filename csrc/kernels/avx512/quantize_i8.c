@@ -2,6 +2,7 @@
 
 #include "kernels/avx512/kernels_avx512.h"
 #include "kernels/avx512/math_i8_avx512.h"
+#include "kernels/row_quantizer.h"
 
 /* Rows shorter than this, and not of whole vectors, are taken 16 at a time: those are whole vectors. */
 #define SHORT_ROW 64
@@ -91,31 +92,37 @@ void kp_dequantize_i8_avx512(float *dst, const int8_t *src, size_t rows, size_t 
   }
 }
 
-/* max returns its second operand where one is a NaN. */
-static float absmax(const float *src, size_t n) {
-  __m512 largest[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+/* min and max return their second operand where one is a NaN. */
+static kp_row_quantizer quantizer_of(const float *src, size_t n) {
+  __m512 low[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, high[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
   size_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    largest[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(src + i)), largest[0]);
-    largest[1] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(src + i + 16)), largest[1]);
+    KP_UNROLL
+    for (size_t v = 0; v < 2; v++) {
+      const __m512 x = _mm512_loadu_ps(src + i + 16 * v);
+      low[v] = _mm512_min_ps(x, low[v]);
+      high[v] = _mm512_max_ps(x, high[v]);
+    }
   }
   for (; i < n; i += 16) {
-    const __mmask16 mask = n - i < 16 ? kp_lanes_avx512(n - i) : 0xffff;
-    largest[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(mask, src + i)), largest[0]);
+    const __m512 x = _mm512_maskz_loadu_ps(n - i < 16 ? kp_lanes_avx512(n - i) : 0xffff, src + i);
+    low[0] = _mm512_min_ps(x, low[0]);
+    high[0] = _mm512_max_ps(x, high[0]);
   }
-  return kp_reduce_max_f32_avx512(_mm512_max_ps(largest[0], largest[1]));
+  const __m512 lowest = _mm512_min_ps(low[0], low[1]);
+  return kp_row_quantizer_of(-kp_reduce_max_f32_avx512(_mm512_sub_ps(_mm512_setzero_ps(), lowest)),
+                             kp_reduce_max_f32_avx512(_mm512_max_ps(high[0], high[1])));
 }
 
-void kp_quantize_rows_i8_avx512(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
-                                size_t rows, size_t columns) {
-  const __m512 shift = _mm512_set1_ps(KP_ROUNDING_SHIFT);
+void kp_quantize_rows_i8_avx512(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
+                                size_t src_stride, size_t rows, size_t columns) {
   for (size_t r = 0; r < rows; r++) {
     const float *x = src + r * src_stride;
     int8_t *q = dst + r * dst_stride;
-    const float largest = absmax(x, columns);
-    const bool zero = largest < KP_ROW_ABSMAX_MIN;
-    scales[r] = zero ? 0.0f : largest / 127.0f;
-    const __m512 inverse = _mm512_set1_ps(zero ? 0.0f : 127.0f / largest);
+    const kp_row_quantizer row = quantizer_of(x, columns);
+    scales[r] = row.scale;
+    zero_points[r] = row.zero_point;
+    const __m512 inverse = _mm512_set1_ps(row.inverse), shift = _mm512_set1_ps(row.shift);
     for (size_t c = 0; c < columns; c += 16) {
       const size_t n = columns - c;
       const __m512 y = n >= 16 ? _mm512_loadu_ps(x + c) : _mm512_maskz_loadu_ps(kp_lanes_avx512(n), x + c);

@@ -18,18 +18,17 @@ static scratch lay_out(const kp_attention_i8 *args) {
   return s;
 }
 
-/* Column d of v: its bytes in rows of head_dim; returns its scale. */
-static float quantize_value_column(const kp_attention_i8 *args, size_t d, int8_t *v8) {
+/* The bytes of n elements `step` apart, themselves `dst_step` apart; returns their scale. */
+static float quantize(int8_t *dst, size_t dst_step, const float *src, size_t step, size_t n) {
   float largest = 0.0f;
-  for (size_t j = 0; j < args->keys; j++) {
-    const float x = fabsf(args->v[j * args->v_stride + d]);
+  for (size_t i = 0; i < n; i++) {
+    const float x = fabsf(src[i * step]);
     largest = x > largest ? x : largest;
   }
   const bool zero = largest < KP_ROW_ABSMAX_MIN;
   const float inverse = zero ? 0.0f : 127.0f / largest;
-  for (size_t j = 0; j < args->keys; j++) {
-    const float x = args->v[j * args->v_stride + d];
-    v8[j * args->head_dim + d] = (int8_t)(uint8_t)kp_float_bits(fmaf(x, inverse, KP_ROUNDING_SHIFT));
+  for (size_t i = 0; i < n; i++) {
+    dst[i * dst_step] = (int8_t)(uint8_t)kp_float_bits(fmaf(src[i * step], inverse, KP_ROUNDING_SHIFT));
   }
   return zero ? 0.0f : largest / 127.0f;
 }
@@ -61,17 +60,19 @@ static int32_t probabilities(const kp_attention_i8 *args, const scratch *s, size
 void kp_attention_i8_c(const kp_attention_i8 *args) {
   const scratch s = lay_out(args);
   float v_scales[KP_ATTENTION_I8_HEAD_DIM];
-  kp_quantize_rows_i8_c(s.k, args->head_dim, s.k_scales, args->k, args->k_stride, args->keys, args->head_dim);
-  for (size_t d = 0; d < args->head_dim; d++) v_scales[d] = quantize_value_column(args, d, s.v);
+  const size_t head_dim = args->head_dim;
+  for (size_t j = 0; j < args->keys; j++) {
+    s.k_scales[j] = quantize(s.k + j * head_dim, 1, args->k + j * args->k_stride, 1, head_dim);
+  }
+  for (size_t d = 0; d < head_dim; d++)
+    v_scales[d] = quantize(s.v + d, head_dim, args->v + d, args->v_stride, args->keys);
   for (size_t i = 0; i < args->queries; i++) {
-    float q_scale;
-    kp_quantize_rows_i8_c(s.q, args->head_dim, &q_scale, args->q + i * args->q_stride, args->q_stride, 1,
-                          args->head_dim);
+    const float q_scale = quantize(s.q, 1, args->q + i * args->q_stride, 1, head_dim);
     const int32_t sum = probabilities(args, &s, i, q_scale);
     const float inverse = sum > 0 ? 1.0f / (float)sum : 0.0f;
-    for (size_t d = 0; d < args->head_dim; d++) {
+    for (size_t d = 0; d < head_dim; d++) {
       int32_t acc = 0;
-      for (size_t j = 0; sum > 0 && j < args->keys; j++) acc += s.p[j] * s.v[j * args->head_dim + d];
+      for (size_t j = 0; sum > 0 && j < args->keys; j++) acc += s.p[j] * s.v[j * head_dim + d];
       args->out[i * args->out_stride + d] = ((float)acc * v_scales[d]) * inverse;
     }
   }

@@ -6,8 +6,12 @@
 
 static inline void kp_epilogue_i8_c(const kp_epilogue_i8 *epilogue, size_t row, size_t column, int32_t acc) {
   float scale = epilogue->scale[column];
-  if (epilogue->row_scale) scale = epilogue->row_scale[row] * scale;
-  float y = fmaf((float)(acc + epilogue->offset[column]), scale, epilogue->bias[column]);
+  acc += epilogue->offset[column];
+  if (epilogue->row_scale) {
+    scale = epilogue->row_scale[row] * scale;
+    acc -= epilogue->row_zero[row] * epilogue->column_sum[column];
+  }
+  float y = fmaf((float)acc, scale, epilogue->bias[column]);
   y = kp_apply_act_i8_c(epilogue->act, y);
   const size_t residual = row * epilogue->residual_stride + column;
   if (epilogue->residual_f32) y = y + epilogue->residual_f32[residual];

@@ -1,5 +1,6 @@
 #include "kernels/c/kernels_c.h"
 #include "kernels/c/math_c.h"
+#include "kernels/row_quantizer.h"
 
 void kp_quantize_i8_c(int8_t *dst, const float *src, size_t rows, size_t columns, const kp_quantizer *quantizer) {
   for (size_t r = 0; r < rows; r++) {
@@ -16,21 +17,23 @@ void kp_dequantize_i8_c(float *dst, const int8_t *src, size_t rows, size_t colum
   }
 }
 
-static float absmax(const float *src, size_t n) {
-  float largest = 0.0f;
-  for (size_t i = 0; i < n; i++) largest = fabsf(src[i]) > largest ? fabsf(src[i]) : largest;
-  return largest;
+static kp_row_quantizer quantizer_of(const float *src, size_t n) {
+  float low = 0.0f, high = 0.0f;
+  for (size_t i = 0; i < n; i++) {
+    low = src[i] < low ? src[i] : low;
+    high = src[i] > high ? src[i] : high;
+  }
+  return kp_row_quantizer_of(low, high);
 }
 
-void kp_quantize_rows_i8_c(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
-                           size_t rows, size_t columns) {
+void kp_quantize_rows_i8_c(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
+                           size_t src_stride, size_t rows, size_t columns) {
   for (size_t r = 0; r < rows; r++) {
     const float *x = src + r * src_stride;
     int8_t *q = dst + r * dst_stride;
-    const float largest = absmax(x, columns);
-    const bool zero = largest < KP_ROW_ABSMAX_MIN;
-    scales[r] = zero ? 0.0f : largest / 127.0f;
-    const float inverse = zero ? 0.0f : 127.0f / largest;
-    for (size_t c = 0; c < columns; c++) q[c] = (int8_t)(uint8_t)kp_float_bits(fmaf(x[c], inverse, KP_ROUNDING_SHIFT));
+    const kp_row_quantizer row = quantizer_of(x, columns);
+    scales[r] = row.scale;
+    zero_points[r] = row.zero_point;
+    for (size_t c = 0; c < columns; c++) q[c] = (int8_t)(uint8_t)kp_float_bits(fmaf(x[c], row.inverse, row.shift));
   }
 }

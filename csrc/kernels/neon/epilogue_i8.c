@@ -82,8 +82,10 @@ KP_SPECIALIZED void finish(const tile *t, size_t c, size_t vectors, size_t count
   const kp_epilogue_i8 *e = t->epilogue;
   const size_t column = t->column + c;
   float32x4_t scale[4], inverse[4];
+  int32x4_t sum[4];
   KP_UNROLL
   for (size_t v = 0; v < vectors; v++) {
+    sum[v] = e->row_scale ? vld1q_s32(e->column_sum + column + 4 * v) : vdupq_n_s32(0);
     scale[v] = vld1q_f32(e->scale + column + 4 * v);
     inverse[v] = e->dst_i8 ? vld1q_f32(e->quantizer.inverse + column + 4 * v) : scale[v];
   }
@@ -92,7 +94,9 @@ KP_SPECIALIZED void finish(const tile *t, size_t c, size_t vectors, size_t count
     float32x4_t acc[4], y[4];
     KP_UNROLL
     for (size_t v = 0; v < vectors; v++) {
-      acc[v] = vcvtq_f32_s32(vld1q_s32(t->acc + r * KP_TILE_COLUMNS + c + 4 * v));
+      int32x4_t x = vld1q_s32(t->acc + r * KP_TILE_COLUMNS + c + 4 * v);
+      if (e->row_scale) x = vmlsq_n_s32(x, sum[v], e->row_zero[row]);
+      acc[v] = vcvtq_f32_s32(x);
       y[v] = vld1q_f32(e->bias + column + 4 * v);
     }
     KP_UNROLL
@@ -139,6 +143,8 @@ KP_SPECIALIZED void finish_f32(const tile *t, bool residual, kp_act act) {
   kp_epilogue_i8 copy = {.scale = e->scale,
                          .bias = e->bias,
                          .row_scale = e->row_scale,
+                         .row_zero = e->row_zero,
+                         .column_sum = e->column_sum,
                          .dst_f32 = e->dst_f32,
                          .dst_stride = e->dst_stride};
   if (residual) {

@@ -54,8 +54,8 @@ void kp_depthwise_i8_neon(const kp_depthwise_i8_args *args);
 void kp_quantize_i8_neon(int8_t *dst, const float *src, size_t rows, size_t columns, const kp_quantizer *quantizer);
 void kp_dequantize_i8_neon(float *dst, const int8_t *src, size_t rows, size_t columns, const float *scale,
                            const int32_t *zero_point);
-void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
-                              size_t rows, size_t columns);
+void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
+                              size_t src_stride, size_t rows, size_t columns);
 void kp_sum_taps_i8_neon(int32_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
 void kp_max_taps_i8_neon(int8_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
 void kp_resize_row_u8_neon(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,

@@ -1,6 +1,7 @@
 #include "kernels/c/math_c.h"
 #include "kernels/neon/kernels_neon.h"
 #include "kernels/neon/math_i8_neon.h"
+#include "kernels/row_quantizer.h"
 
 /* 4 `vectors` columns. */
 KP_SPECIALIZED void quantize(int8_t *dst, const float *src, const float *inverse, const float *shift, size_t vectors) {
@@ -46,41 +47,52 @@ void kp_dequantize_i8_neon(float *dst, const int8_t *src, size_t rows, size_t co
   }
 }
 
-/* FMAXNM passes over NaNs, as the comparison of the definition does. */
-static float absmax(const float *src, size_t n) {
-  float32x4_t largest[4];
+/* FMINNM and FMAXNM pass over NaNs, as the comparisons of the definition do. */
+static kp_row_quantizer quantizer_of(const float *src, size_t n) {
+  float32x4_t low[4], high[4];
   KP_UNROLL
-  for (size_t v = 0; v < 4; v++) largest[v] = vdupq_n_f32(0.0f);
+  for (size_t v = 0; v < 4; v++) low[v] = high[v] = vdupq_n_f32(0.0f);
   size_t i = 0;
   for (; i + 16 <= n; i += 16) {
     KP_UNROLL
-    for (size_t v = 0; v < 4; v++) largest[v] = vmaxnmq_f32(largest[v], vabsq_f32(vld1q_f32(src + i + 4 * v)));
+    for (size_t v = 0; v < 4; v++) {
+      const float32x4_t x = vld1q_f32(src + i + 4 * v);
+      low[v] = vminnmq_f32(low[v], x);
+      high[v] = vmaxnmq_f32(high[v], x);
+    }
   }
-  for (; i + 4 <= n; i += 4) largest[0] = vmaxnmq_f32(largest[0], vabsq_f32(vld1q_f32(src + i)));
-  float result = kp_reduce_max_f32_neon(largest);
-  for (; i < n; i++) result = fabsf(src[i]) > result ? fabsf(src[i]) : result;
-  return result;
+  for (; i + 4 <= n; i += 4) {
+    const float32x4_t x = vld1q_f32(src + i);
+    low[0] = vminnmq_f32(low[0], x);
+    high[0] = vmaxnmq_f32(high[0], x);
+  }
+  float lowest = vminnmvq_f32(vminnmq_f32(vminnmq_f32(low[0], low[1]), vminnmq_f32(low[2], low[3])));
+  float highest = vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(high[0], high[1]), vmaxnmq_f32(high[2], high[3])));
+  for (; i < n; i++) {
+    lowest = src[i] < lowest ? src[i] : lowest;
+    highest = src[i] > highest ? src[i] : highest;
+  }
+  return kp_row_quantizer_of(lowest, highest);
 }
 
-KP_SPECIALIZED void round_scaled(int8_t *dst, const float *src, float32x4_t inverse, size_t vectors) {
+KP_SPECIALIZED void round_scaled(int8_t *dst, const float *src, const kp_row_quantizer *row, size_t vectors) {
   uint32x4_t q[4];
   KP_UNROLL
   for (size_t v = 0; v < vectors; v++) {
-    q[v] = vreinterpretq_u32_f32(vfmaq_f32(vdupq_n_f32(KP_ROUNDING_SHIFT), vld1q_f32(src + 4 * v), inverse));
+    q[v] = vreinterpretq_u32_f32(vfmaq_f32(vdupq_n_f32(row->shift), vld1q_f32(src + 4 * v), vdupq_n_f32(row->inverse)));
   }
   kp_store_low_bytes_neon(dst, q, vectors);
 }
 
-void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, const float *src, size_t src_stride,
-                              size_t rows, size_t columns) {
+void kp_quantize_rows_i8_neon(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
+                              size_t src_stride, size_t rows, size_t columns) {
   for (size_t r = 0; r < rows; r++, dst += dst_stride, src += src_stride) {
-    const float largest = absmax(src, columns);
-    const bool zero = largest < KP_ROW_ABSMAX_MIN;
-    scales[r] = zero ? 0.0f : largest / 127.0f;
-    const float inverse = zero ? 0.0f : 127.0f / largest;
+    const kp_row_quantizer row = quantizer_of(src, columns);
+    scales[r] = row.scale;
+    zero_points[r] = row.zero_point;
     size_t c = 0;
-    for (; c + 16 <= columns; c += 16) round_scaled(dst + c, src + c, vdupq_n_f32(inverse), 4);
-    for (; c + 4 <= columns; c += 4) round_scaled(dst + c, src + c, vdupq_n_f32(inverse), 1);
-    for (; c < columns; c++) dst[c] = (int8_t)(uint8_t)kp_float_bits(fmaf(src[c], inverse, KP_ROUNDING_SHIFT));
+    for (; c + 16 <= columns; c += 16) round_scaled(dst + c, src + c, &row, 4);
+    for (; c + 4 <= columns; c += 4) round_scaled(dst + c, src + c, &row, 1);
+    for (; c < columns; c++) dst[c] = (int8_t)(uint8_t)kp_float_bits(fmaf(src[c], row.inverse, row.shift));
   }
 }
