@@ -174,6 +174,8 @@ def _compile_encoder(args: argparse.Namespace) -> tuple[str, int, str, list[str]
         config, components = checkpoint_config(args.source), {"": args.source}
     else:
         config = resolve_config(args.source)
+    for file in components.values():
+        Path(file).stat()  # building takes a while: FileNotFoundError, with the path, before it
     pictures = None if args.calibrate is None else pictures_in(args.calibrate)
     encoder = _step("building", lambda: build_config(config, seed=args.seed))
     notes = []
