@@ -50,7 +50,7 @@ def timm_folder(folder: Path, config: Mapping[str, Any]) -> Imported:
     imported = _load(
         str(config["architecture"]), files[0], features=False, classes=config.get("num_classes"), settings=settings
     )
-    imported.name = folder.resolve().name
+    imported.name = folder.absolute().name
     return imported
 
 
