@@ -40,8 +40,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "parity",
         help="compare every tensor with PyTorch",
         description="Runs a configuration in PyTorch and in the C core on the same pictures and texts, and compares "
-        "every tensor that both have; of an int8 model, beside its float32 model. Needs the extra `torch`. Exit code 1 if a "
-        "tensor is beyond the bound.",
+        "every tensor that both have; of an int8 model, beside its float32 model. Needs the extra `torch`. Exit code 1 "
+        "if a tensor is beyond the bound.",
     )
     parser.add_argument(
         "model",

@@ -134,11 +134,10 @@ def _measured(
         accuracy = _accuracy(resolve_config(config), model, pictures)
         kept.write_text(json.dumps(accuracy), encoding="utf-8")
     facts = inspect(model)
-    costs = {key: float(facts[key]) for key in ("macs", "file_bytes", "arena_bytes")}
-    return Measured(text, **costs, **accuracy), model
+    return Measured(text, **{key: facts[key] for key in ("macs", "file_bytes", "arena_bytes")}, **accuracy), model
 
 
-def _accuracy(config: EncoderConfig, model: Model, pictures: Sequence[Picture]) -> dict[str, float]:
+def _accuracy(config: EncoderConfig, model: Model, pictures: Sequence[Picture]) -> dict[str, Any]:
     encoder = build_config(config)
     pipelines = Pipeline(encoder), _CorePipeline(encoder, model)
     samples = [(picture, _TEXTS[i % len(_TEXTS)]) for i, picture in enumerate(pictures)]

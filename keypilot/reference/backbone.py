@@ -52,7 +52,8 @@ def _mobilevit_xxs(width: float) -> Any:
 
 def _mobilevit_xs() -> Any:
     import_timm()
-    from timm.models.byobnet import ByobNet, model_cfgs
+    from timm.models.byobnet import ByobNet
+    from timm.models.mobilevit import model_cfgs
 
     return ByobNet(dataclasses.replace(model_cfgs["mobilevit_xs"], num_features=0), num_classes=0, global_pool="")
 

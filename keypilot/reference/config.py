@@ -213,10 +213,10 @@ def resolve_config(text: str) -> EncoderConfig:
     try:
         if text.endswith(".json"):
             return EncoderConfig.from_json(Path(text).read_text(encoding="utf-8"))
-        preset, _, changes = text.partition(":")
+        preset, colon, changes = text.partition(":")
         if preset not in PRESETS:
             raise ValueError(f"expected a preset, one of {', '.join(PRESETS)}, got {preset!r}")
-        return _changed(PRESETS[preset], text, changes.split(",")) if changes else PRESETS[preset]
+        return _changed(PRESETS[preset], text, changes.split(",")) if colon else PRESETS[preset]
     except ValueError as error:
         raise ArgumentError(f"{text}: {error}") from error
 

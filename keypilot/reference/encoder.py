@@ -80,7 +80,7 @@ class KeyPilotEncoder(nn.Module):
 
     def metadata(self, *, trained: bool = False) -> dict[str, Any]:
         """The model file's keys of the encoder and its tokenizer: see docs/model-file.md."""
-        from keypilot.reference.tokenizer import DEFAULT_TOKENIZER, tokenizer_metadata
+        from keypilot.reference.tokenizer import TOKENIZERS, tokenizer_metadata
 
         config = self.config
         masks = {"fixed_grid": "grid", "fast_sam_s": "detections", "fast_sam_x": "detections"}
@@ -107,7 +107,7 @@ class KeyPilotEncoder(nn.Module):
             keys["keypilot.encoder.user_count"] = config.user_count
         if config.roi_features == "reencode":
             keys["keypilot.encoder.crop_side"] = config.crop_side
-        keys.update(tokenizer_metadata(DEFAULT_TOKENIZER))
+        keys.update(tokenizer_metadata(TOKENIZERS[self.text.tokenizer]))
         keys["keypilot.tokenizer.max_tokens"] = config.max_tokens
         keys["keypilot.tokenizer.position_offset"] = self.text.position_offset
         return keys

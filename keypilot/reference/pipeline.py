@@ -45,12 +45,12 @@ class Pipeline:
     def __init__(self, encoder: KeyPilotEncoder) -> None:
         from tokenizers import Tokenizer
 
-        from keypilot.reference.tokenizer import DEFAULT_TOKENIZER
+        from keypilot.reference.tokenizer import TOKENIZERS
 
         self.config = encoder.config
         self._encoder = encoder
         self._programs = {name: program.module.eval() for name, program in encoder.programs().items()}
-        self._tokenizer = Tokenizer.from_file(str(DEFAULT_TOKENIZER))
+        self._tokenizer = Tokenizer.from_file(str(TOKENIZERS[encoder.text.tokenizer]))
         self._tokenizer.enable_truncation(encoder.config.max_tokens)
 
     def run(self, program: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
