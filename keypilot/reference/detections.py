@@ -41,7 +41,11 @@ class Limits(NamedTuple):
     max_count: int = 100
 
 
-def keep(boxes: Floats, scores: Floats, limits: Limits = Limits()) -> list[int]:
+#: FastSAM's.
+LIMITS = Limits()
+
+
+def keep(boxes: Floats, scores: Floats, limits: Limits = LIMITS) -> list[int]:
     """Non-maximum suppression: the indices of the boxes kept, by falling score, equals by rising index.
 
     A box is left out where its intersection over union with one kept before exceeds `limits.max_overlap`.

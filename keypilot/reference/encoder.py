@@ -11,6 +11,7 @@ from torch import nn
 
 from keypilot.reference.backbone import FeaturePyramid, build_backbone
 from keypilot.reference.config import EMBEDDING_SIZE, POOLED_IMAGES, REGION_NETWORKS, REGIONS, USER_SIZE, EncoderConfig
+from keypilot.reference.detections import LIMITS
 from keypilot.reference.fusion import Fusion
 from keypilot.reference.global_image import ImagePicture, build_global_image
 from keypilot.reference.roi import MaskPool, RegionProjection, SamLite
@@ -101,9 +102,7 @@ class KeyPilotEncoder(nn.Module):
         if self.regions_picture is not None:
             keys.update(_picture_keys("regions_picture", self.regions_picture, config))
         if keys["keypilot.encoder.regions"] == "detections":
-            keys["keypilot.encoder.detections.min_score"] = 0.4
-            keys["keypilot.encoder.detections.max_overlap"] = 0.9
-            keys["keypilot.encoder.detections.max_count"] = 100
+            keys.update({f"keypilot.encoder.detections.{name}": limit for name, limit in LIMITS._asdict().items()})
         if self.user is not None:
             keys["keypilot.encoder.user_count"] = config.user_count
         if config.roi_features == "reencode":

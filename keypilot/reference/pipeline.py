@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from keypilot.reference.detections import LIMITS, Detections, detection_masks
 from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.image import as_rgb, letterbox, normalize
 from keypilot.reference.regions import find_regions
@@ -63,7 +64,7 @@ class Pipeline:
         ids = torch.tensor([self._tokenizer.encode(text).ids])
         return {name: tensor.numpy() for name, tensor in text_inputs(self._encoder.text, ids).items()}
 
-    def encode(self, picture: Picture, text: str, user: int) -> Encoding:
+    def encode(self, picture: Picture, text: str, user: int | Array | None) -> Encoding:
         """One picture, in any form that `keypilot.Encoder.encode` takes, one text and one user."""
         config = self.config
         rgb = as_rgb(picture)
@@ -85,14 +86,16 @@ class Pipeline:
         screen: dict[str, Array] = {}
         if "screen" in self._programs:
             screen = run("screen", {"image": squares(whole, config.image_side)})
-        masks, boxes, roi_valid = find_regions(
-            screen["mask_logits"][0] > 0 if "mask_logits" in screen else None,
-            config.grid,
-            image_side=config.image_side,
-            mask_side=config.mask_side,
-            width=width,
-            height=height,
-        )
+        seen = screen
+        if self._encoder.regions_picture is not None:
+            side, mean, std = self._encoder.regions_picture
+            seen = run("regions", {"image": squares(whole, side, mean, std)})
+        frame: dict[str, int] = {"image_side": config.masks_picture_side, "width": width, "height": height}
+        found = seen["mask_logits"][0] > 0 if "mask_logits" in seen else None
+        if "prototypes" in seen:
+            detections = Detections(**{name: array[0] for name, array in seen.items()})
+            found = detection_masks(detections, LIMITS, config.grid, **frame)
+        masks, boxes, roi_valid = find_regions(found, config.grid, mask_side=config.mask_side, **frame)
         if config.roi_features == "reencode":
             rois = run("roi", {"crops": squares(boxes, config.crop_side)})["roi_embedding"]
         else:
@@ -104,7 +107,11 @@ class Pipeline:
             screen |= run("image", {"image": squares(whole, side, mean, std)})
         vectors = {"image": screen["image_embedding"], "rois": rois[np.newaxis], "text": text_embedding}
         if self._encoder.user is not None:
-            vectors["user_vector"] = run("user", {"user": np.array([user])})["user_vector"]
+            if isinstance(user, np.ndarray):
+                vectors["user_vector"] = np.asarray(user[np.newaxis], np.float32)
+            else:
+                row = np.array([config.user_count if user is None else user])
+                vectors["user_vector"] = run("user", {"user": row})["user_vector"]
         fused = run("fusion", vectors)
         return Encoding(
             context=fused["context"][0],
