@@ -89,7 +89,8 @@ class PromptEncoder(nn.Module):
     def image_positions(self) -> torch.Tensor:
         """Of the image embedding's cells: (1, 256, side / 16, side / 16)."""
         cells = self.side // 16
-        places = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+        places = (torch.arange(cells, dtype=matrix.dtype) + 0.5) / cells
         grid = torch.stack([places.expand(cells, cells), places[:, None].expand(cells, cells)], dim=-1)
         positions: torch.Tensor = self.pe_layer(grid).permute(2, 0, 1)
         return positions.unsqueeze(0)
