@@ -171,7 +171,7 @@ def test_the_command_compares_an_int8_file_and_says_what_its_layers_cost(tmp_pat
     capsys.readouterr()
     assert main(["parity", str(path), "--sensitivity", "--text", "hello", "--json"]) == 0
     costs = json.loads(capsys.readouterr().out)
-    assert set(costs["whole"]) == {"screen", "roi", "text", "fusion"}
+    assert set(costs["whole"]) == {"screen", "roi", "text", "user", "fusion"}
     assert costs["unmatched"] == []
     worst = [float("inf") if row["sqnr_db"] is None else row["sqnr_db"] for row in costs["layers"]]
     assert worst == sorted(worst)
@@ -183,10 +183,10 @@ def test_the_command_compares_an_int8_file_and_says_what_its_layers_cost(tmp_pat
         (["keypilot-base", "--against", "f.gguf"], "expected a model file beside them"),
         (["keypilot-base", "--sensitivity"], "expected an int8 model, or --precision int8"),
         (["{file}", "--sensitivity"], "expected an int8 model, got a float32 one"),
-        (["missing.gguf"], "expected a model file or one of"),
-        (["missing.gguf", "--precision", "int8"], "expected a preset beside it"),
-        (["{file}", "--reference", "keypilot-huge"], "--reference: expected one of"),
-        (["{file}"], "--reference: expected one of"),
+        (["missing.gguf"], "expected a model file, a JSON file or one of"),
+        (["missing.gguf", "--precision", "int8"], "expected a configuration beside it"),
+        (["{file}", "--reference", "keypilot-huge"], "expected a preset, one of"),
+        (["{file}"], "expected a preset, one of"),
         (["{file}", "--reference", "keypilot-base", "--against", "{file}"], "expected an int8 model beside it"),
     ],
 )
