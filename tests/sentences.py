@@ -8,11 +8,12 @@ import sysconfig
 from pathlib import Path
 
 _MODULES = (
-    "argparse", "ast", "calendar", "collections/__init__", "configparser", "contextlib", "csv", "datetime", "decimal",
-    "difflib", "email/message", "enum", "fractions", "functools", "gzip", "heapq", "http/client", "inspect", "ipaddress",
-    "locale", "logging/__init__", "mailbox", "os", "pathlib", "pickle", "platform", "random", "shutil", "smtplib",
-    "socket", "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "tokenize",
-    "typing", "unittest/case", "urllib/request", "uuid", "wave", "weakref", "xml/dom/minidom", "zipfile",
+    "argparse", "ast", "calendar", "collections/__init__", "configparser", "contextlib", "csv", "datetime",
+    "decimal", "difflib", "email/message", "enum", "fractions", "functools", "gzip", "heapq", "http/client",
+    "inspect", "ipaddress", "locale", "logging/__init__", "mailbox", "os", "pathlib", "pickle", "platform",
+    "random", "shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile",
+    "textwrap", "threading", "tokenize", "typing", "unittest/case", "urllib/request", "uuid", "wave", "weakref",
+    "xml/dom/minidom", "zipfile",
 )  # fmt: skip
 
 

@@ -236,6 +236,56 @@ def test_padding_that_stays(convert):
         converted.agrees(x=torch.randn(batch, 3, 8, 6))
 
 
+def test_functions_made_of_others(convert):
+    norm = nn.GroupNorm(2, 4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    slopes = torch.tensor([0.1, -0.2, 0.3, 1.4])
+    functions = {
+        "elu": lambda x: F.elu(x, 0.7),
+        "selu": F.selu,
+        "celu": lambda x: F.celu(x, 2.0),
+        "softplus": lambda x: F.softplus(x, 2.0),
+        "mish": F.mish,
+        "prelu": lambda x: F.prelu(x, slopes),
+        "logsigmoid": F.logsigmoid,
+        "log_softmax": lambda x: x.log_softmax(1),
+        "logsumexp": lambda x: torch.logsumexp(x, 1),
+        "normalize": lambda x: F.normalize(x, dim=1),
+        "group_norm": norm,
+        "group_norm without parameters": nn.GroupNorm(1, 4, affine=False),
+        "instance_norm": nn.InstanceNorm2d(4),
+        "variance": lambda x: x.var((1, 3)),
+        "deviation": lambda x: x.std((2, 3), unbiased=False, keepdim=True),
+        "sine": torch.sin,
+        "cosine": torch.cos,
+        "logarithm": lambda x: (x.abs() + 0.1).log(),
+        "more parts than a concat takes": lambda x: torch.cat([x * i for i in range(20)], 1),
+    }
+    converted = convert(Functions(functions), x=torch.randn(2, 4, 3, 6))
+    for batch in BATCHES:
+        converted.agrees(x=torch.randn(batch, 4, 3, 6))
+
+
+def test_squares_of_the_number_of_tokens(convert):
+    """Heads moved in front of (T, T) pairs, as relative position biases are."""
+
+    class Pairs(nn.Module):
+        def forward(self, x):
+            pairs = x.unsqueeze(1) - x.unsqueeze(2)
+            return pairs * 2, pairs.sum(0).permute(2, 0, 1)[None] + x.mT.unsqueeze(-1)
+
+    converted = convert(Pairs(), {"x": {1: "T"}}, x=torch.randn(2, 3, 4))
+    for tokens in (1, 2, 7):
+        converted.agrees(x=torch.randn(3, tokens, 4))
+    with pytest.raises(keypilot.UnsupportedError, match="4TT"):
+        keypilot.compile(
+            Apply(lambda x: (x.unsqueeze(1) - x.unsqueeze(2)).permute(0, 3, 1, 2) * 2),
+            torch.randn(2, 3, 4),
+            dynamic={"x": {1: "T"}},
+        )
+
+
 def test_reading_by_index(convert):
     def count(size, *shape):
         return torch.arange(size).reshape(shape)

@@ -122,15 +122,14 @@ class Case:
 
 
 @pytest.mark.parametrize(
-    ("changes", "programs"),
+    ("changes", "programs", "int8_sqnr_db"),
     [
-        ("text=bert_tiny,fusion=cross_attention,user=none", ("text", "fusion")),
-        ("backbone=mobilenetv3_small,global_image=pool_linear", ("screen",)),
-        ("fusion=transformer_2", ("user", "fusion")),
+        ("text=bert_tiny,vocab_size=6912,fusion=cross_attention,user=none", ("text", "fusion"), 15.0),
+        ("backbone=mobilenetv3_small,global_image=pool_linear,image_side=64,neck_channels=32", ("screen",), None),
     ],
 )
-def test_small_components_in_float32_and_int8(tmp_path: Path, changes: str, programs: tuple[str, ...]) -> None:
-    Case(f"keypilot-base-grid:{changes}", programs).check(tmp_path, int8_sqnr_db=10.0)
+def test_small_components(tmp_path: Path, changes: str, programs: tuple[str, ...], int8_sqnr_db: float | None) -> None:
+    Case(f"keypilot-base-grid:{changes}", programs).check(tmp_path, int8_sqnr_db)
 
 
 @pytest.mark.slow
@@ -140,6 +139,7 @@ def test_small_components_in_float32_and_int8(tmp_path: Path, changes: str, prog
         *((f"backbone={name}", ("screen", "roi")) for name in COMPONENTS["backbone"]),
         *((f"global_image={name}", ("screen", "image")) for name in COMPONENTS["global_image"]),
         *((f"text={name}", ("text",)) for name in COMPONENTS["text"]),
+        *((f"fusion={name}", ("user", "fusion")) for name in COMPONENTS["fusion"]),
         ("vocab_size=50265", ("text",)),
     ],
 )

@@ -29,5 +29,5 @@ def test_the_python_examples_run_in_order(monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_preset_of_the_readme_exists() -> None:
     from keypilot.reference.config import PRESETS
 
-    named = set(re.findall(r"`(keypilot-base[a-z-]*)`", (ROOT / "README.md").read_text()))
+    named = set(re.findall(r"`(keypilot-[a-z-]+)`", (ROOT / "README.md").read_text()))
     assert named == set(PRESETS)

@@ -1,8 +1,11 @@
+#include "ops/elementary.h"
 #include "ops/shape.h"
 
-static const char *const functions[] = {"relu", "relu6", "hardswish", "hardsigmoid", "sigmoid",
-                                        "silu", "gelu",  "gelu_tanh", "quick_gelu",  "tanh",
-                                        "exp",  "sqrt",  NULL};
+/* In the order of kp_unary, then of `rare`. */
+static const char *const functions[] = {"relu", "relu6",     "hardswish",  "hardsigmoid", "sigmoid", "silu",
+                                        "gelu", "gelu_tanh", "quick_gelu", "tanh",        "exp",     "sqrt",
+                                        "sin",  "cos",       "log",        NULL};
+static float (*const rare[])(float) = {kp_sin_f32, kp_cos_f32, kp_log_f32};
 
 static kp_status infer(kp_op_call *call, kp_error *error) {
   KP_TRY(kp_check_dtype("unary", "x", &call->inputs[0], KP_F32, error));
@@ -18,7 +21,12 @@ static void task(void *context, size_t index, int thread) {
   kp_range range = kp_task_range((size_t)kp_shape_elements(&call->output.shape), KP_TASK_ELEMENTS, index);
   float *out = call->output.data;
   const float *x = call->inputs[0].data;
-  call->kernels->unary_f32[call->attributes[0].i[0]](out + range.begin, x + range.begin, range.end - range.begin);
+  int64_t function = call->attributes[0].i[0];
+  if (function < KP_UNARY_COUNT) {
+    call->kernels->unary_f32[function](out + range.begin, x + range.begin, range.end - range.begin);
+  } else {
+    for (size_t i = range.begin; i < range.end; i++) out[i] = rare[function - KP_UNARY_COUNT](x[i]);
+  }
 }
 
 static kp_status run(const kp_op_call *call, kp_error *error) {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -97,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
     ):
         if given and not allowed:
             raise ArgumentError(f"{option}: is not for {args.source!r}; see keypilot compile --help")
-    start = time.perf_counter()
     if is_timm or is_folder:
         name, parameters, trained, notes = _compile_imported(args, _imported_timm if is_timm else _imported_folder)
     else:
@@ -110,8 +108,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**facts, "source": args.source, "name": name, "weights": trained, "notes": notes}))
     else:
         sizes = f"{count(parameters)} parameters, {count(size)} bytes"
-        seconds = time.perf_counter() - start
-        print(f"{args.out}: {name}, {sizes}, {args.precision}, {trained} weights ({seconds:.0f} s)")
+        print(f"{args.out}: {name}, {sizes}, {args.precision}, {trained} weights")
     return 0
 
 
@@ -174,6 +171,8 @@ def _compile_encoder(args: argparse.Namespace) -> tuple[str, int, str, list[str]
         config, components = checkpoint_config(args.source), {"": args.source}
     else:
         config = resolve_config(args.source)
+    for file in components.values():
+        Path(file).stat()  # building takes a while: FileNotFoundError, with the path, before it
     pictures = None if args.calibrate is None else pictures_in(args.calibrate)
     encoder = _step("building", lambda: build_config(config, seed=args.seed))
     notes = []

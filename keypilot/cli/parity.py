@@ -14,7 +14,7 @@ from keypilot.cache import preset_model
 from keypilot.cli.arguments import CONFIG_HELP
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
-from keypilot.reference.config import resolve_config
+from keypilot.reference.config import PRESETS, resolve_config
 
 if TYPE_CHECKING:
     from keypilot.compare import Report, Sensitivity
@@ -122,7 +122,7 @@ def _models(args: argparse.Namespace) -> tuple[KeyPilotEncoder, Model, Model | N
             compile_encoder(encoder, path, precision=precision)
             return Model.load(path, threads=args.threads)
 
-    if args.model.endswith(".json") or not Path(args.model).exists():
+    if args.model.endswith(".json") or (args.model.partition(":")[0] in PRESETS and not Path(args.model).is_file()):
         if args.reference or args.against:
             raise ArgumentError(
                 f"--reference, --against: expected a model file beside them, got the configuration {args.model!r}"
@@ -136,6 +136,8 @@ def _models(args: argparse.Namespace) -> tuple[KeyPilotEncoder, Model, Model | N
         return encoder, of_config(args.model, "int8"), float32
     if args.precision:
         raise ArgumentError(f"--precision: expected a configuration beside it, got {args.model!r}")
+    if not Path(args.model).exists():
+        raise ArgumentError(f"expected a model file, a JSON file or one of {', '.join(PRESETS)}, got {args.model!r}")
     model = Model.load(args.model, threads=args.threads)
     int8 = model.metadata["keypilot.precision"] == "int8"
     if args.sensitivity and not int8:

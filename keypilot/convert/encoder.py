@@ -41,6 +41,6 @@ def compile_encoder(
         options |= {
             "calibration": batches,
             "calibration_source": source,
-            "max_bytes": max_bytes or encoder.config.int8_bytes,
+            "max_bytes": max_bytes or encoder.config.int8_bytes or None,  # 0: no limit
         }
     compile_programs(programs, metadata=encoder.metadata(trained=trained), out=path, precision=precision, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -31,6 +32,9 @@ MAX_SYMBOL = 4096
 #: (N, T) at which a symbolic size is read off: the first three give the powers and the constant, the others
 #: confirm them.
 _SAMPLES = ((2, 3), (4, 3), (2, 6), (5, 7), (7, 4), (11, 13))
+
+#: What torch.export says of a size that is too large for a module.
+_SUGGESTED = re.compile(r"([NT]) = Dim\('[NT]', max=(\d+)\)")
 
 _EXPORT_ERRORS = (
     torch._dynamo.exc.UserError,
@@ -97,11 +101,9 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
         key: _without_ones(example_inputs[key], dynamic.get(key, {}))
         for key in _parameter_order(module, example_inputs)
     }
-    dims = {symbol: torch.export.Dim(symbol, min=1, max=MAX_SYMBOL) for symbol in ("N", "T")}
-    shapes = {key: {axis: dims[s] for axis, s in dynamic.get(key, {}).items()} for key in examples}
     with _frozen(module), _quiet(), name_module_outputs(module, lambda path, x: torch.ops.keypilot.tap(x, path)):
         try:
-            program = torch.export.export(module, (), examples, dynamic_shapes=shapes, strict=False)
+            program = _exported(module, examples, dynamic)
         except _EXPORT_ERRORS as error:
             reason = str(error).strip().split("\n\n")[0]  # then comes advice on PyTorch's logs
             raise UnsupportedError(f"{name}: torch.export failed: {reason}") from error
@@ -113,6 +115,26 @@ def export_module(module: nn.Module, example_inputs: Mapping[str, torch.Tensor],
         for axis, symbol in dynamic.get(key, {}).items():
             symbols[shape[axis].node.expr] = symbol
     return Exported(program, list(examples), _output_names(program), symbols)
+
+
+def _exported(module: nn.Module, examples: dict[str, torch.Tensor], dynamic: Dynamic) -> torch.export.ExportedProgram:
+    """The module's graph for all N and T, or for those up to the most that it can take: as many tokens as it has
+    positions. The C core finds out for itself that a larger size reads past a constant's end."""
+    largest = {"N": MAX_SYMBOL, "T": MAX_SYMBOL}
+
+    def export() -> torch.export.ExportedProgram:
+        dims = {symbol: torch.export.Dim(symbol, min=1, max=most) for symbol, most in largest.items()}
+        shapes = {key: {axis: dims[s] for axis, s in dynamic.get(key, {}).items()} for key in examples}
+        return torch.export.export(module, (), examples, dynamic_shapes=shapes, strict=False)
+
+    try:
+        return export()
+    except torch._dynamo.exc.UserError as error:
+        suggested = {symbol: int(most) for symbol, most in _SUGGESTED.findall(str(error))}
+        if not suggested:
+            raise
+        largest.update(suggested)
+    return export()
 
 
 def _decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

@@ -70,7 +70,7 @@ def load_folder(folder: str | os.PathLike[str], *, part: str | None = None, pool
     if not any((folder / name).is_file() for name in _WEIGHT_FILES):
         raise ArgumentError(f"{folder}: expected weights in {' or '.join(_WEIGHT_FILES)}, got none")
     kind = config.get("model_type")
-    imported = Imported(folder.resolve().name)
+    imported = Imported(folder.absolute().name)
     if kind in _PAIR_TYPES:
         _add_pair(imported, folder, kind, part)
     elif part is not None:
@@ -108,12 +108,26 @@ class TextEmbedding(nn.Module):
         return {"text_embedding": nn.functional.normalize(embedding, dim=1) if self.normalize else embedding}
 
 
+class ClipEmbeddings(nn.Module):
+    """CLIP's tables of tokens and positions, without `transformers`' check of T, which would fix its bound."""
+
+    def __init__(self, embeddings: Any) -> None:
+        super().__init__()
+        self.token_embedding: nn.Module = embeddings.token_embedding
+        self.position_embedding: nn.Module = embeddings.position_embedding
+
+    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.token_embedding(input_ids) + self.position_embedding(position_ids)
+        return embedded
+
+
 class ClipText(nn.Module):
     """CLIP's text tower and projection. Attention looks back only, so that padding behind changes nothing."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.text_model: nn.Module = model.text_model
+        self.text_model: Any = model.text_model
+        self.text_model.embeddings = ClipEmbeddings(self.text_model.embeddings)
         self.text_projection: nn.Module = model.text_projection
 
     def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -233,7 +247,7 @@ def _pretrained(imported: Imported, folder: Path, loader: str, unused: tuple[str
     try:
         model, found = getattr(transformers, loader).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, weights_only=True, output_loading_info=True,
-            ignore_mismatched_sizes=True, dtype=torch.float32, attn_implementation="sdpa",
+            ignore_mismatched_sizes=True, dtype=torch.float32,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"{folder}: transformers cannot load it: {str(error).splitlines()[0]}") from error

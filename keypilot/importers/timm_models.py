@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def timm_folder(folder: Path, config: Mapping[str, Any]) -> Imported:
     imported = _load(
         str(config["architecture"]), files[0], features=False, classes=config.get("num_classes"), settings=settings
     )
-    imported.name = folder.resolve().name
+    imported.name = folder.absolute().name
     return imported
 
 
@@ -57,7 +59,7 @@ def _load(
 ) -> Imported:
     timm = import_timm()
     if not timm.is_model(architecture):
-        near = timm.list_models(f"*{architecture[:8]}*")[:8]
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=6)
         raise UnsupportedError(
             f"timm has no network {architecture!r}" + (f"; names like it: {', '.join(near)}" if near else "")
         )
@@ -106,6 +108,4 @@ def _heads(net: Any) -> list[str]:
 
 def _translation(net: Any) -> Any:
     """timm's own translation of published key names, which lies in the architecture's module."""
-    import sys
-
     return getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)

@@ -89,7 +89,7 @@ class PromptEncoder(nn.Module):
     def image_positions(self) -> torch.Tensor:
         """Of the image embedding's cells: (1, 256, side / 16, side / 16)."""
         cells = self.side // 16
-        places = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells
+        places = (torch.arange(cells, dtype=self.no_mask_embed.weight.dtype) + 0.5) / cells
         grid = torch.stack([places.expand(cells, cells), places[:, None].expand(cells, cells)], dim=-1)
         positions: torch.Tensor = self.pe_layer(grid).permute(2, 0, 1)
         return positions.unsqueeze(0)
@@ -275,10 +275,10 @@ class MobileSam(nn.Module):
         """Programs for prompts of one's own: one embeds an image, the others find an object in it.
 
         ``encoder`` takes image (N, 3, side, side) and gives image_embedding (N, 256, side / 16, side / 16). ``points``
-        takes image_embedding, points (N, P, 2) in pixels as x, y, and labels (N, P): 1 inside, 0 outside, -1 for a place
-        that is not used. ``boxes`` takes image_embedding and boxes (N, 4) in pixels as x0, y0, x1, y1;
-        ``points_and_boxes`` all of them. They give mask_logits (N, 4, side / 4, side / 4) and iou (N, 4): the first mask
-        is the one for a prompt that is clear, as a box; the other three are the choices for one that is not, as a
+        takes image_embedding, points (N, P, 2) in pixels as x, y, and labels (N, P): 1 inside, 0 outside, -1 for a
+        place that is not used. ``boxes`` takes image_embedding and boxes (N, 4) in pixels as x0, y0, x1, y1;
+        ``points_and_boxes`` all of them. They give mask_logits (N, 4, side / 4, side / 4) and iou (N, 4): the first
+        mask is the one for a prompt that is clear, as a box; the other three are the choices for one that is not, as a
         single point, and iou says which is the best.
 
         Parameters

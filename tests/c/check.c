@@ -110,5 +110,6 @@ int main(int count, char **arguments) {
   failed += run_tests(session_tests, filter);
   failed += run_tests(digest_tests, filter);
   failed += run_tests(tokenizer_tests, filter);
+  failed += run_tests(encoder_tests, filter);
   return failed == 0 ? 0 : 1;
 }

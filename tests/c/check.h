@@ -84,6 +84,6 @@ uint32_t check_next(check_random *random);
 uint32_t check_below(check_random *random, uint32_t bound);
 
 extern const check_test base_tests[], notation_tests[], gguf_tests[], plan_tests[], model_tests[], session_tests[],
-    digest_tests[], tokenizer_tests[];
+    digest_tests[], tokenizer_tests[], encoder_tests[];
 
 #endif /* KP_TESTS_CHECK_H */

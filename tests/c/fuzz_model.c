@@ -70,6 +70,23 @@ static void run_program(kp_session *session, size_t program) {
   free(inputs);
 }
 
+/* Encodes a picture, where the model is an encoder of small programs. */
+static void encode(kp_session *session) {
+  const kp_model *model = kp_session_model(session);
+  kp_encoder_info info;
+  if (kp_model_encoder_info(model, &info, NULL) != KP_OK) return;
+  for (size_t program = 0; program < kp_model_program_count(model); program++) {
+    kp_program_cost cost;
+    if (kp_session_cost(session, program, KP_REGION_COUNT, 4, &cost, NULL) != KP_OK) return;
+    if (cost.arena_bytes > MOST_RUN_BYTES || cost.macs > MOST_RUN_MACS) return;
+  }
+  uint8_t pixels[9 * 5];
+  for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * i * 7);
+  kp_image image = {.data = pixels, .width = 9, .height = 5, .channels = 1, .bits = 8, .row_bytes = 9};
+  kp_encoding encoding;
+  kp_encode(session, &image, "a b", 3, NULL, &encoding, NULL, NULL, NULL);
+}
+
 /* Opens `size` bytes, aligned to KP_ALIGNMENT, and runs the small programs once, on zeros. Whether they are a model. */
 static bool open_and_run(uint8_t *bytes, size_t size) {
   kp_allocator allocator = {.alloc = alloc_memory, .release = release_unless_kept, .context = bytes};
@@ -79,6 +96,7 @@ static bool open_and_run(uint8_t *bytes, size_t size) {
   kp_session *session;
   if (kp_session_create(model, 1, &session, NULL) == KP_OK) {
     for (size_t i = 0; i < kp_model_program_count(model); i++) run_program(session, i);
+    encode(session);
     kp_session_close(session);
   }
   int32_t ids[64];

@@ -1,5 +1,6 @@
 """Writes the small model files that the C tests read: ``make_models.py DIRECTORY``.
 
+``encoder.gguf`` is an encoder with programs of their own for the image and the regions, which come from detections.
 ``sample.gguf`` has three programs (``arithmetic``, ``text``, ``picture``) with seeded weights, and a tokenizer;
 ``wordpiece.gguf`` and ``clip.gguf`` have one program and tokenizers of the other types.
 ``refused/`` holds damaged variants of it; ``refused/expected.txt`` has one line for each: file, status, a part of the
@@ -103,6 +104,7 @@ class Model:
     precision: str = "fp32"
     names: list[str] | None = None
     tokenizer: str = "bpe"
+    encoder: dict[str, object] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes the model file."""
@@ -113,6 +115,8 @@ class Model:
         writer.add_bool("keypilot.trained", False)
         writer.add_array("keypilot.programs", self.names or [program.name for program in self.programs])
         add_tokenizer(writer, self.tokenizer)
+        for key, value in self.encoder.items():
+            add_key(writer, f"keypilot.encoder.{key}", value)
         tensors: dict[str, Array] = {}
         for program in self.programs:
             add_program(writer, program)
@@ -123,6 +127,18 @@ class Model:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+
+def add_key(writer: gguf.GGUFWriter, key: str, value: object) -> None:
+    """Adds a key of the type that the reader takes: u32, f32, a string or an array."""
+    if isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    elif isinstance(value, list):
+        writer.add_array(key, value)
 
 
 def add_array(writer: gguf.GGUFWriter, key: str, values: Sequence[object]) -> None:
@@ -267,6 +283,74 @@ def sample() -> Model:
     return Model([arithmetic(), text(rng), picture(rng)])
 
 
+def encoder() -> Model:
+    """An encoder of pictures of 16, masks of 4 and crops of 8 pixels; 16 detections, 2 users."""
+    rng = np.random.default_rng(1)
+
+    def weight(p: Program, name: str, *shape: int) -> int:
+        return p.weight(name, rng.standard_normal(shape).astype(np.float32))
+
+    def cells(p: Program, port: str, side: int) -> int:
+        image = p.input(port, f"N,{side},{side},3", logical=f"N,3,{side},{side}", order="0,2,3,1")
+        stem = weight(p, f"{p.name}.stem", 6, 4, 4, 3)
+        return p.op("conv2d", [image, stem], "cells", f"N,{side // 4},{side // 4},6", stride="4,4")
+
+    def project(p: Program, value: int, width: int, output: str) -> None:
+        out = p.op("linear", [value, weight(p, f"{p.name}.out", 256, width)], "out", "N,256")
+        p.port("outputs", output, out)
+
+    def embedding(name: str, port: str, side: int, output: str) -> Program:
+        p = Program(name)
+        project(p, p.op("reduce", [cells(p, port, side)], "pooled", "N,6", fn="mean", axes="1,2"), 6, output)
+        return p
+
+    regions = Program("regions")
+    maps = cells(regions, "image", 16)
+    for name, channels, shape in (("boxes", 4, "N,16,4"), ("scores", 1, "N,16"), ("coefficients", 32, "N,16,32")):
+        head = weight(regions, f"regions.{name}", channels, 1, 1, 6)
+        value = regions.op("conv2d", [maps, head], f"{name}.head", f"N,4,4,{channels}")
+        if name == "boxes":
+            corners = np.array([-8, -8, 24, 24], np.float32)
+            value = regions.op("binary", [value, regions.weight("corners", corners)], "moved", "N,4,4,4", fn="add")
+        regions.port("outputs", name, regions.op("alias", [value], name, shape, shape=shape))
+    value = regions.op("conv2d", [maps, weight(regions, "regions.basis", 32, 1, 1, 6)], "prototypes", "N,4,4,32")
+    regions.port("outputs", "prototypes", value, "N,32,4,4", "0,2,3,1")
+
+    words = Program("text")
+    table = weight(words, "words", 264, 8)
+    rows = words.op("embedding", [table, words.input("input_ids", "N,T", "i32")], "rows", "N,T,8")
+    project(words, words.op("reduce", [rows], "pooled", "N,8", fn="mean", axes=1), 8, "text_embedding")
+
+    user = Program("user")
+    table = weight(user, "users", 3, 64)
+    user.port("outputs", "user_vector", user.op("embedding", [table, user.input("user", "N", "i32")], "row", "N,64"))
+
+    fusion = Program("fusion")
+    person = fusion.input("user_vector", "N,64")
+    total = fusion.op("linear", [person, weight(fusion, "person", 256, 64)], "person.out", "N,256")
+    rois = fusion.op("reduce", [fusion.input("rois", "N,4,256")], "rois.mean", "N,256", fn="mean", axes=1)
+    for i, part in enumerate((rois, fusion.input("image", "N,256"), fusion.input("text", "N,256"))):
+        total = fusion.op("binary", [total, part], f"total{i}", "N,256", fn="add")
+    fusion.port("outputs", "context", total)
+
+    picture = {"image_side": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "image_pad": [127] * 3}
+    groups = ("", "global.", "regions_picture.")
+    keys: dict[str, object] = {
+        **{f"{group}{key}": value for group in groups for key, value in picture.items()},
+        "regions": "detections",
+        "mask_side": 4,
+        "grid": [0, 540, 1000, 620, 0, 120, 1000, 540, 0, 620, 1000, 1000, 0, 40, 1000, 120],
+        "detections.min_score": 0.0,
+        "detections.max_overlap": 0.9,
+        "detections.max_count": 10,
+        "roi_features": "reencode",
+        "crop_side": 8,
+        "user_count": 2,
+    }
+    image, roi = embedding("image", "image", 16, "image_embedding"), embedding("roi", "crops", 8, "roi_embedding")
+    return Model([image, regions, roi, words, user, fusion], encoder=keys)
+
+
 def refused_models() -> dict[str, tuple[Callable[[Model], None], str, str]]:
     """What to change in the sample, and the status and message that the reader must give."""
 
@@ -349,6 +433,7 @@ def main(directory: Path) -> None:
     """Writes every file."""
     (directory / "refused").mkdir(parents=True, exist_ok=True)
     sample().write(directory / "sample.gguf")
+    encoder().write(directory / "encoder.gguf")
     for tokenizer in ("wordpiece", "clip"):
         Model([arithmetic()], tokenizer=tokenizer).write(directory / f"{tokenizer}.gguf")
     lines = []

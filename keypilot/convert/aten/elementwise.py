@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keypilot.convert.aten.registry import LOWERINGS, lowers
-from keypilot.convert.graph import Value, product
+from keypilot.convert.graph import ONE, Dim, Value, product
 
 if TYPE_CHECKING:
     from keypilot.convert.importer import Builder
@@ -38,6 +40,9 @@ _UNARY = {
     "tanh": "tanh",
     "exp": "exp",
     "sqrt": "sqrt",
+    "sin": "sin",
+    "cos": "cos",
+    "log": "log",
 }
 
 
@@ -119,6 +124,52 @@ def leaky_relu(b: Builder, x: Value, slope: float) -> Value:
     if not 0 <= slope <= 1:
         raise b.unsupported(f"a negative slope of {slope}; supported are 0 to 1")
     return arithmetic(b, "max", x, arithmetic(b, "mul", x, slope))
+
+
+@lowers("elu.default")
+def elu(b: Builder, x: Value, alpha: float, scale: float, input_scale: float) -> Value:
+    """scale * (x where x > 0, else alpha * (exp(input_scale * x) - 1))."""
+    low = arithmetic(b, "min", x, 0)
+    grown = b.emit("unary", [low if input_scale == 1 else arithmetic(b, "mul", low, input_scale)], fn="exp")
+    low = arithmetic(b, "mul", arithmetic(b, "sub", grown, 1), alpha)
+    result = arithmetic(b, "add", arithmetic(b, "max", x, 0), low)
+    return result if scale == 1 else arithmetic(b, "mul", result, scale)
+
+
+@lowers("expm1.default")
+def exp_less_one(b: Builder, x: Value) -> Value:
+    return arithmetic(b, "sub", b.emit("unary", [x], fn="exp"), 1)
+
+
+@lowers("log1p.default")
+def log_of_one_more(b: Builder, x: Value) -> Value:
+    return b.emit("unary", [arithmetic(b, "add", x, 1)], fn="log")
+
+
+@lowers("softplus.default")
+def softplus(b: Builder, x: Value, beta: float, _threshold: float) -> Value:
+    """log(1 + exp(beta * x)) / beta, whose exponential never overflows."""
+    scaled = x if beta == 1 else arithmetic(b, "mul", x, beta)
+    decay = b.emit("unary", [arithmetic(b, "mul", absolute(b, scaled), -1)], fn="exp")
+    rest = b.emit("unary", [arithmetic(b, "add", decay, 1)], fn="log")
+    result = arithmetic(b, "add", arithmetic(b, "max", scaled, 0), rest)
+    return result if beta == 1 else arithmetic(b, "div", result, beta)
+
+
+@lowers("mish.default")
+def mish(b: Builder, x: Value) -> Value:
+    """x * tanh(softplus(x))."""
+    return arithmetic(b, "mul", x, b.emit("unary", [softplus(b, x, 1, 20)], fn="tanh"))
+
+
+@lowers("log_softmax.int", "_log_softmax.default")
+def log_softmax(b: Builder, x: Value, dim: int, _options: Any) -> Value:
+    axis, shape = dim % x.rank, b.shape
+    largest = (*shape[:axis], ONE, *shape[axis + 1 :])
+    most = b.emit("reduce", [x], largest, fn="max", axes=(axis,), keepdim=1)
+    centred = arithmetic(b, "sub", x, most)
+    total = b.emit("reduce", [b.emit("unary", [centred], fn="exp")], largest, fn="sum", axes=(axis,), keepdim=1)
+    return arithmetic(b, "sub", centred, b.emit("unary", [total], largest, fn="log"))
 
 
 # ---- Arithmetic -------------------------------------------------------------------------------------------------
@@ -285,6 +336,60 @@ def norm(b: Builder, x: Value, p: float | None, dim: Any, keepdim: bool) -> Valu
 @lowers("softmax.int", "_softmax.default")
 def softmax(b: Builder, x: Value, dim: int, _dtype: Any) -> Value:
     return b.emit("softmax", [b.cast(x, "f32")], axis=dim % x.rank)
+
+
+@lowers("var.correction", "var_mean.correction")
+def variance(b: Builder, x: Value, dim: Any, correction: float | None, keepdim: bool) -> Value | list[Value]:
+    shapes = b.shapes
+    axes = sorted(d % x.rank for d in (range(x.rank) if dim is None else dim))
+    count = b.static(product(x.shape[d] for d in axes), "the number of elements of a variance")
+    kept = tuple(ONE if i in axes else size for i, size in enumerate(x.shape))
+    mean = b.emit("reduce", [x], kept, fn="mean", axes=tuple(axes), keepdim=1)
+    centred = b.emit("binary", [x, mean], x.shape, fn="sub")
+    squared = b.emit("binary", [centred, centred], x.shape, fn="mul")
+    total = b.emit("reduce", [squared], kept, fn="mean", axes=tuple(axes), keepdim=1)
+    degrees = count - (1 if correction is None else correction)
+    if degrees <= 0:
+        raise b.unsupported(f"a variance of {count} elements with a correction of {correction}")
+    if degrees != count:
+        total = b.emit("binary", [total, b.constant(count / degrees, "f32")], kept, fn="mul")
+    if "var_mean" not in b.operator:
+        return b.reshape(total, shapes[0])
+    return [b.reshape(total, shapes[0]), b.reshape(mean, shapes[1])]
+
+
+@lowers("std.correction")
+def deviation(b: Builder, x: Value, dim: Any, correction: float | None, keepdim: bool) -> Value:
+    result = variance(b, x, dim, correction, keepdim)
+    assert isinstance(result, Value)
+    return b.emit("unary", [result], fn="sqrt")
+
+
+@lowers("_native_batch_norm_legit.no_stats")
+def instance_norm(
+    b: Builder, x: Value, weight: Value | None, bias: Value | None, _training: bool, _momentum: float, eps: float
+) -> list[Value | None]:
+    """Statistics of a batch of one: PyTorch writes instance norm as a batch norm of (1, N * C) channels."""
+    if x.shape[0] != ONE or weight is not None or bias is not None:
+        raise b.unsupported("batch statistics; compile in eval mode, with running statistics")
+    rows = b.reshape(x, (x.shape[1], product(x.shape[2:])))
+    return [b.reshape(b.emit("layer_norm", [rows, None, None], rows.shape, eps=float(eps)), x.shape), None, None]
+
+
+@lowers("group_norm.default", "native_group_norm.default")
+def group_norm(b: Builder, x: Value, *arguments: Any) -> Any:
+    """A layer norm of each group's rows without parameters; those are by channel."""
+    native = b.operator.startswith("aten.native")
+    weight, bias, eps = (arguments[i] for i in ((0, 1, 6) if native else (1, 2, 3)))
+    groups = arguments[5] if native else arguments[0]
+    width = product(x.shape[1:]) // Dim(groups)
+    rows = b.reshape(x, (x.shape[0], Dim(groups), width))
+    normalised = b.reshape(b.emit("layer_norm", [rows, None, None], rows.shape, eps=float(eps)), x.shape)
+    if weight is not None or bias is not None:
+        scale = weight if weight is not None else b.constant(np.ones(x.shape[1].coefficient, np.float32))
+        shift = bias if bias is not None else b.constant(np.zeros(x.shape[1].coefficient, np.float32))
+        normalised = b.emit("channel_affine", [normalised, scale, shift], x.shape, axis=1)
+    return [normalised, None, None] if native else normalised
 
 
 @lowers("layer_norm.default", "native_layer_norm.default")

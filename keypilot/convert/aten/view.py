@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from keypilot.convert.aten.registry import lowers
-from keypilot.convert.graph import ONE, ZERO, Dim, Value, as_dim
+from keypilot.convert.graph import ONE, ZERO, Dim, Shape, Value, as_dim
 
 if TYPE_CHECKING:
     from keypilot.convert.importer import Builder
+
+#: Inputs of a `concat` (KP_MAX_OP_INPUTS).
+MAX_PARTS = 16
 
 
 @lowers(
@@ -128,8 +131,7 @@ def split(b: Builder, x: Value, _sizes: Any, dim: int) -> list[Value]:
 
 @lowers("cat.default", "concat.default")
 def cat(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
-    parts = [b.cast(x, b.dtypes[0]) for x in tensors]
-    return parts[0] if len(parts) == 1 else b.emit("concat", parts, axis=dim % len(b.shape))
+    return _joined(b, [b.cast(x, b.dtypes[0]) for x in tensors], dim % len(b.shape), b.shape)
 
 
 @lowers("slice_scatter.default")
@@ -173,8 +175,24 @@ def fill(b: Builder, _x: Value, value: Value | float) -> Value:
 def stack(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
     axis = dim % len(b.shape)
     shape = (*b.shape[:axis], ONE, *b.shape[axis + 1 :])
-    parts = [b.reshape(b.cast(x, b.dtypes[0]), shape) for x in tensors]
-    return parts[0] if len(parts) == 1 else b.emit("concat", parts, axis=axis)
+    return _joined(b, [b.reshape(b.cast(x, b.dtypes[0]), shape) for x in tensors], axis, b.shape)
+
+
+def _joined(b: Builder, parts: Sequence[Value], axis: int, shape: Shape) -> Value:
+    """A `concat`, or several where there are more parts than it takes."""
+    if len(parts) == 1:
+        return parts[0]
+    if len(parts) > MAX_PARTS:
+        starts = range(0, len(parts), MAX_PARTS)
+        groups = [parts[start : start + MAX_PARTS] for start in starts]
+        joined = []
+        for group in groups:
+            size = ZERO
+            for part in group:
+                size = size + part.shape[axis]
+            joined.append(_joined(b, group, axis, (*shape[:axis], size, *shape[axis + 1 :])))
+        parts = joined
+    return b.emit("concat", parts, shape, axis=axis)
 
 
 @lowers("roll.default")

@@ -173,7 +173,14 @@ class _Lowering:
         return self._aliased_or_copied(x)
 
     def _rearrange(self, x: Value, source: Value, atoms: tuple[Atom, ...], offset: Dim) -> Value:
+        atoms = tuple(part for atom in atoms for part in _without_powers(atom))
         dims, strides = (tuple(atom.size for atom in atoms), tuple(atom.stride for atom in atoms))
+        for step in (*strides, offset):
+            if step.n > 1 or step.t > 1:
+                raise UnsupportedError(
+                    f"{self.module or 'the module itself'}: a view whose elements are {step} apart; files write no powers "
+                    "of N and T. Compile with fixed sizes, or move this view's dimensions otherwise"
+                )
         return self._emit(
             "rearrange", source, x, dims=dims or (ONE,), strides=strides or (ONE,), offset=offset, shape=x.memory_shape
         )
@@ -183,7 +190,10 @@ class _Lowering:
         assert x.data is not None
         weight = x
         if x.dtype == "bool":
-            weight = Value(x.name, x.shape, "i32", x.data.astype(np.int64), x.order)
+            # Files have no tensors without dimensions; one of size 1 broadcasts as well.
+            shape, data = x.shape or (ONE,), np.atleast_1d(x.data.astype(np.int64))
+            x = Value(x.name, shape, "bool", data, x.order or (0,))
+            weight = Value(x.name, shape, "i32", data, x.order)
         if x.repeats:
             weight = self._rearrange(weight, weight, _start(weight).merged(x.order), ZERO)
         return self._emit("cast", weight, x, to="bool") if x.dtype == "bool" else weight
@@ -251,6 +261,16 @@ def _apply(strided: Strided, chain: list[View]) -> Strided | None:
     except NotStridedError:
         return None
     return strided
+
+
+def _without_powers(atom: Atom) -> tuple[Atom, ...]:
+    """An atom of TT elements as two: files write no powers of N and T."""
+    n, t = int(atom.size.n > 1), int(atom.size.t > 1)
+    if not (n or t):
+        return (atom,)
+    outer = Dim(1, n, t)
+    inner = atom.size // outer
+    return (Atom(outer, atom.stride * inner), *_without_powers(Atom(inner, atom.stride)))
 
 
 def _packed_rows(strided: Strided, elements: Dim) -> tuple[Shape, int, int] | None:
