@@ -260,6 +260,7 @@ def test_boxes_lie_around_their_cells(fast_sam):
 # ---- In the core ----
 
 
+@pytest.mark.slow
 def test_mobile_sam_in_float32(sam):
     picture = pictures(256, 1, seed=50)
     model = keypilot.compile(sam, pictures(256, 2))
@@ -285,6 +286,7 @@ def test_they_work_in_int8(name, request):
         assert sqnr(found[output], expected.numpy()) > 3, output
 
 
+@pytest.mark.slow
 def test_prompts_in_the_core(sam, tmp_path):
     programs = sam.programs(points=2)
     programs.pop("encoder")
@@ -298,6 +300,7 @@ def test_prompts_in_the_core(sam, tmp_path):
         assert_parity(model.run(kind, image_embedding=embedding.numpy(), **inputs), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("regions", "side"), [("mobile_sam", 64), ("fast_sam_s", 96)])
 def test_an_encoder_finds_its_regions_with_them(regions, side, tmp_path):
     config = EncoderConfig(regions=regions, regions_side=side, image_side=64, crop_side=64, text="bert_tiny")

@@ -63,7 +63,7 @@ class PromptEncoder(nn.Module):
 
     def points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, P, 2) as x, y and labels (N, P), 1 inside, 0 outside, -1 none, to (N, P, 256)."""
-        outside, inside = (self.point_embeddings[i].weight for i in range(2))
+        outside, inside = (self._point_embedding(index) for index in (0, 1))
         labels = labels.unsqueeze(-1)
         found = self._positions(points) + torch.where(labels == 1, inside, outside)
         return torch.where(labels == -1, self.not_a_point_embed.weight, found)
@@ -74,7 +74,7 @@ class PromptEncoder(nn.Module):
 
     def boxes(self, boxes: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 4) as x0, y0, x1, y1 to (N, 2, 256)."""
-        corners = torch.cat([self.point_embeddings[i].weight for i in (2, 3)])
+        corners = torch.cat([self._point_embedding(index) for index in (2, 3)])
         return self._positions(boxes.view(-1, 2, 2)) + corners
 
     def masks(self, masks: torch.Tensor) -> torch.Tensor:
@@ -93,6 +93,11 @@ class PromptEncoder(nn.Module):
         grid = torch.stack([places.expand(cells, cells), places[:, None].expand(cells, cells)], dim=-1)
         positions: torch.Tensor = self.pe_layer(grid).permute(2, 0, 1)
         return positions.unsqueeze(0)
+
+    def _point_embedding(self, index: int) -> torch.Tensor:
+        weight = self.point_embeddings[index].weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
 
     def _positions(self, pixels: torch.Tensor) -> torch.Tensor:
         positions: torch.Tensor = self.pe_layer((pixels + 0.5) / self.side)
