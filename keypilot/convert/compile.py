@@ -69,7 +69,8 @@ def compile(
         the module holds, or tensors by name, as ``"head.*"``.
     max_bytes : for int8, the largest that the file may be: tables of embeddings have eight bits instead of twelve, and
         weights are stored in four bits, those first whose outputs change least, until it is. None: no limit.
-    dynamic : further axes that may vary, by input, as ``{"input_ids": {1: "T"}}``.
+    dynamic : further axes that may vary, by input, as ``{"input_ids": {1: "T"}}``: T is 1 to 4096 when the model runs,
+        or as many as the module has positions.
     name : ``general.name`` of the file; the module's class where None.
 
     Returns

@@ -178,8 +178,8 @@ class _Lowering:
         for step in (*strides, offset):
             if step.n > 1 or step.t > 1:
                 raise UnsupportedError(
-                    f"{self.module or 'the module itself'}: a view whose elements are {step} apart; files write no powers "
-                    "of N and T. Compile with fixed sizes, or move this view's dimensions otherwise"
+                    f"{self.module or 'the module itself'}: a view whose elements are {step} apart; files write no "
+                    "powers of N and T. Compile with fixed sizes, or move this view's dimensions otherwise"
                 )
         return self._emit(
             "rearrange", source, x, dims=dims or (ONE,), strides=strides or (ONE,), offset=offset, shape=x.memory_shape
