@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tokenizer_files
 from tokenizer_files import Document
-from tokenizer_texts import CASED, FEWER_CODE_POINTS, MARKS, WHITE_SPACE, Texts, differences
+from tokenizer_texts import CASED, CODE_POINTS, FEWER_CODE_POINTS, MARKS, WHITE_SPACE, Texts, differences
 
 import keypilot
 from keypilot.reference.tokenizer import TOKENIZERS, tokenizer_metadata
@@ -62,6 +62,15 @@ def test_many_generated_texts(pair: Pair) -> None:
 
 def test_every_class_of_characters(pair: Pair) -> None:
     pair.check([f"a{chr(c)}a {chr(c)}1{chr(c)}!{chr(c)}" for c in FEWER_CODE_POINTS[::3]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert_in_bytes", "wordpiece", "clip"])
+def test_every_code_point(tmp_path: Path, name: str) -> None:
+    pair = Pair(tokenizer_files.write(tmp_path, name))
+    for start in range(0, len(CODE_POINTS), 50_000):
+        characters = map(chr, CODE_POINTS[start : start + 50_000])
+        pair.check([f"a{c}a {c}1{c}!{c}\u0301\u0327{c}" for c in characters])
 
 
 def test_case_marks_and_white_space(pair: Pair) -> None:
@@ -133,6 +142,17 @@ def test_the_package_has_a_vocabulary_of_each_type(name: str) -> None:
     metadata = tokenizer_metadata(TOKENIZERS[name])
     assert len(metadata["tokenizer.ggml.tokens"]) == 6912
     assert all(value not in ([], "") for value in metadata.values())
+
+
+@pytest.mark.parametrize("ids", [[-1], [6912], [2**80], [True, 2**31]])
+def test_ids_outside_of_the_vocabulary_are_refused(ids: list[int]) -> None:
+    metadata = tokenizer_metadata(TOKENIZERS["wordpiece"]) | {"keypilot.tokenizer.prefix": ids}
+    with pytest.raises(keypilot.ModelFileError, match=r"prefix\[\d\]: expected the id of one of 6912 tokens"):
+        keypilot.Tokenizer(metadata)
+    with pytest.raises(TypeError, match="expected an int, got str"):
+        keypilot.Tokenizer(metadata | {"keypilot.tokenizer.prefix": ["0"]})
+    with pytest.raises(TypeError, match="expected a str, got int"):
+        keypilot.Tokenizer(metadata | {"tokenizer.ggml.tokens": [0]})
 
 
 def test_other_arguments_are_refused() -> None:

@@ -138,6 +138,11 @@ def bert_with(**fields: bool | None) -> Callable[[], Document]:
     return make
 
 
+def bert_in_bytes() -> Document:
+    """BERT's normaliser before a byte-level BPE, whose ids show every character that it leaves."""
+    return read(TOKENIZERS["bpe"]) | {"normalizer": read(TOKENIZERS["wordpiece"])["normalizer"]}
+
+
 def odd_wordpiece() -> Document:
     """Short words only, continuations that begin as words do, and added tokens with everything that they can have."""
     document = read(TOKENIZERS["wordpiece"])
@@ -166,6 +171,7 @@ DOCUMENTS: dict[str, Callable[[], Document]] = {
     "cased_wordpiece": cased_wordpiece,
     "accented_wordpiece": bert_with(strip_accents=False),
     "bare_wordpiece": bert_with(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False),
+    "bert_in_bytes": bert_in_bytes,
     "odd_wordpiece": odd_wordpiece,
 }
 

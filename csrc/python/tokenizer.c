@@ -53,9 +53,14 @@ static bool copy_ids(kp_arena *arena, PyObject *list, kp_ids *ids) {
     return false;
   }
   for (size_t i = 0; i < count; i++) {
-    long value = PyLong_AsLong(PyList_GET_ITEM(list, (Py_ssize_t)i));
-    if (value == -1 && PyErr_Occurred()) return false;
-    copies[i] = value < 0 || value > INT32_MAX ? -1 : (int32_t)value;
+    PyObject *item = PyList_GET_ITEM(list, (Py_ssize_t)i);
+    if (!PyLong_Check(item)) { /* converting another object could run code that changes the list */
+      PyErr_Format(PyExc_TypeError, "expected an int, got %s", Py_TYPE(item)->tp_name);
+      return false;
+    }
+    int overflow;
+    long value = PyLong_AsLongAndOverflow(item, &overflow);
+    copies[i] = overflow != 0 || value < 0 || value > INT32_MAX ? -1 : (int32_t)value;
   }
   *ids = (kp_ids){copies, count};
   return true;
