@@ -180,6 +180,9 @@ typedef struct kp_attention_i8 {
   void *scratch; /* kp_attention_i8_scratch(keys, head_dim) bytes, aligned to 64 */
 } kp_attention_i8;
 
+/* A row of weights is filled up to a multiple of this many. */
+#define KP_RESIZE_PAD 16
+
 typedef struct kp_kernels {
   /* dst[i] = f(src[i]), i < n. dst may equal src. */
   void (*unary_f32[KP_UNARY_COUNT])(float *dst, const float *src, size_t n);
@@ -271,7 +274,8 @@ typedef struct kp_kernels {
    * (dst). Output x of a row is
    *   clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i])
    * where clip8 shifts right by 22, arithmetically, and clamps to [0, 255]. int32 arithmetic; the weights sum to about
-   * 1 << 22. */
+   * 1 << 22, and none is larger than 3 << 21. weight_stride is a multiple of KP_RESIZE_PAD, and weights from counts[x] on
+   * are 0. starts[x] + counts[x] never descends. */
   void (*resize_row_u8)(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
                         const int32_t *counts, const int32_t *weights, size_t weight_stride);
   /* The same down a column: rows[i] points to n bytes;

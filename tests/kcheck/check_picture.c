@@ -1,4 +1,6 @@
 /* resize_row_u8, resize_column_u8, normalize_u8_f32. */
+#include <string.h>
+
 #include "kcheck.h"
 
 static uint8_t *random_bytes(kc *k, size_t n, bool extreme) {
@@ -7,30 +9,34 @@ static uint8_t *random_bytes(kc *k, size_t n, bool extreme) {
   return bytes;
 }
 
-/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, and up to twice as
- * large in all, so that sums are clamped at both ends. */
+/* `count` weights: of a bilinear filter they are positive and make 1 << 22; others may be negative, and up to one and a
+ * half times as large in all, so that sums are clamped at both ends. */
 static void random_weights(kc *k, int32_t *weights, size_t count, bool wild) {
   for (size_t i = 0; i < count; i++) {
     const int32_t share = (1 << 22) / (int32_t)count;
-    weights[i] = wild ? (int32_t)kc_random_size(k, 0, (size_t)share * 4) - 2 * share : share;
+    weights[i] = wild ? (int32_t)kc_random_size(k, 0, (size_t)share * 3) - share / 2 * 3 : share;
   }
 }
 
 static void check_row(kc *k) {
   for (size_t i = 0; i < 300; i++) {
     const size_t channels = (const size_t[]){1, 3, 4}[i % 3], width = kc_random_size(k, 0, 25);
-    const size_t stride = kc_random_size(k, 1, 60), source = stride + kc_random_size(k, 0, 60);
+    const size_t taps = kc_random_size(k, 1, 60), source = taps + kc_random_size(k, 0, 60);
+    const size_t stride = (taps + KP_RESIZE_PAD - 1) / KP_RESIZE_PAD * KP_RESIZE_PAD;
     const bool wild = kc_random(k) & 1;
-    kc_case(k, "width %zu, %zu channels, %zu source pixels, up to %zu taps, wild %d", width, channels, source, stride,
+    kc_case(k, "width %zu, %zu channels, %zu source pixels, up to %zu taps, wild %d", width, channels, source, taps,
             wild);
     const uint8_t *src = random_bytes(k, source * channels, kc_random(k) % 4 == 0);
     int32_t *starts = kc_bytes(k, width * sizeof *starts), *counts = kc_bytes(k, width * sizeof *counts);
     int32_t *weights = kc_bytes(k, width * stride * sizeof *weights);
+    memset(weights, 0, width * stride * sizeof *weights);
+    size_t end = kc_random_size(k, 1, source);
     for (size_t x = 0; x < width; x++) {
-      const size_t count = kc_random_size(k, 1, stride);
+      const size_t count = kc_random_size(k, 1, end < taps ? end : taps);
       counts[x] = (int32_t)count;
-      starts[x] = (int32_t)(kc_random(k) & 1 ? source - count : kc_random_size(k, 0, source - count));
+      starts[x] = (int32_t)(end - count);
       random_weights(k, weights + x * stride, count, wild);
+      end = kc_random(k) % 4 == 0 ? kc_random_size(k, end, source) : end + (end < source);
     }
     uint8_t *expected = kc_bytes(k, width * channels), *got = kc_bytes(k, width * channels);
     kc_reference(k)->resize_row_u8(expected, src, width, channels, starts, counts, weights, stride);
@@ -72,17 +78,18 @@ static void check_normalize(kc *k) {
 /* ---- Benchmarks ------------------------------------------------------------------------------------------------- */
 
 #define BENCH_TAPS 20
+#define BENCH_STRIDE (2 * KP_RESIZE_PAD)
 
 typedef struct resize_args {
   uint8_t *dst;
   const uint8_t *src;
   const uint8_t *rows[BENCH_TAPS];
-  int32_t starts[115], counts[115], weights[115 * BENCH_TAPS];
+  int32_t starts[115], counts[115], weights[115 * BENCH_STRIDE];
 } resize_args;
 
 static void run_row(const kp_kernels *kernels, void *args) {
   const resize_args *a = args;
-  kernels->resize_row_u8(a->dst, a->src, 115, 3, a->starts, a->counts, a->weights, BENCH_TAPS);
+  kernels->resize_row_u8(a->dst, a->src, 115, 3, a->starts, a->counts, a->weights, BENCH_STRIDE);
 }
 
 static void run_column(const kp_kernels *kernels, void *args) {
@@ -96,7 +103,7 @@ static void bench_row(kc *k) {
   for (int32_t x = 0; x < 115; x++) {
     args.starts[x] = x * 9;
     args.counts[x] = BENCH_TAPS;
-    random_weights(k, args.weights + x * BENCH_TAPS, BENCH_TAPS, false);
+    random_weights(k, args.weights + x * BENCH_STRIDE, BENCH_TAPS, false);
   }
   kc_bench(k, "1080 to 115 pixels", 3 * 115 * BENCH_TAPS, 0, run_row, &args);
 }

@@ -9,4 +9,5 @@ void kp_kernels_init_avx512vnni(kp_kernels *kernels) {
                                   .a_shift = KP_GEMM_I8_A_SHIFT_AVX512VNNI};
   kernels->depthwise_i8 = kp_depthwise_i8_avx512vnni;
   kernels->attention_i8 = kp_attention_i8_avx512vnni;
+  kernels->resize_row_u8 = kp_resize_row_u8_avx512vnni;
 }
