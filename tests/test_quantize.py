@@ -242,6 +242,20 @@ class Words(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))
 
 
+class Feedforward(nn.Module):
+    """A transformer's: its input, whose channels have means of their own, is also its residual."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm = nn.Embedding(40, 48), nn.LayerNorm(48)
+        self.up, self.down = nn.Linear(48, 96), nn.Linear(96, 48)
+        nn.init.normal_(self.norm.bias, std=4)
+
+    def forward(self, ids):
+        x = self.norm(self.table(ids))
+        return self.down(nn.functional.gelu(self.up(x))) + x
+
+
 def pictures(count, batch=1):
     return [{"x": torch.rand(batch, 3, 16, 16)} for _ in range(count)]
 
@@ -313,7 +327,7 @@ def test_a_layer_norm_and_attention_are_centred_without_a_change():
     inputs = row_inputs(placements, layers)
     with torch.no_grad():
         module.value.bias += 3  # in the program already as it was
-    centred = centre([program], inputs, found)
+    centred = centre([program], inputs, layers, found)
     assert len(centred) == 1
     out = next(layer.node for layer in placements["main"].layers if layer.node.module == "out")
     assert np.abs(found.windows[out].all().mean((0, 1))).max() < 1e-5
@@ -326,7 +340,8 @@ def test_centring_leaves_the_results_and_what_is_tapped(tmp_path):
     placements = {"main": place(other, set())}
     runs = [{"ids": batch["ids"].numpy()} for batch in words(6)]
     layers = [[layer.node] for layer in placements["main"].layers]
-    assert centre([other], row_inputs(placements, layers), calibrate([other], placements, {"main": runs}))
+    found = calibrate([other], placements, {"main": runs})
+    assert centre([other], row_inputs(placements, layers), layers, found)
     outputs, tapped = [], []
     for name, version in (("a", program), ("b", other)):
         write_model(tmp_path / name, [version], {}, "fp32")
@@ -339,6 +354,28 @@ def test_centring_leaves_the_results_and_what_is_tapped(tmp_path):
     assert tapped[1]
     for name, array in tapped[1].items():
         np.testing.assert_allclose(array, tapped[0][name], atol=1e-5)
+
+
+def test_a_layer_that_adds_what_was_centred_makes_up_for_it(tmp_path):
+    torch.manual_seed(0)
+    module = Feedforward().eval()
+    program = build_program("main", ProgramSource(module, words(1)[0]))
+    other = copy.deepcopy(program)
+    placements = {"main": place(other, set())}
+    runs = [{"ids": batch["ids"].numpy()} for batch in words(6)]
+    layers = [[layer.node] for layer in placements["main"].layers]
+    found = calibrate([other], placements, {"main": runs})
+    assert len(centre([other], row_inputs(placements, layers), layers, found)) == 1
+    up, down = (
+        next(layer.node for layer in placements["main"].layers if layer.node.module == m) for m in ("up", "down")
+    )
+    assert down.inputs[3] is up.input(0)
+    assert np.abs(found.windows[up].all().mean((0, 1))).max() < 1e-5
+    outputs = []
+    for name, version in (("a", program), ("b", other)):
+        write_model(tmp_path / name, [version], {}, "fp32")
+        outputs.append(keypilot.Model.load(tmp_path / name)(**runs[0]))
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=2e-5)
 
 
 def test_tables_have_twelve_bits_where_no_size_is_asked_for(tmp_path):

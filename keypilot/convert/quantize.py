@@ -127,7 +127,7 @@ class Quantizer:
         found = _layers(programs, placements, calibration)
         shared = [[layer.nodes[0] for layer in same] for same in found.values()]
         inputs = row_inputs(placements, shared)
-        self.record["centred"] = centre(programs, inputs, calibration)
+        self.record["centred"] = centre(programs, inputs, shared, calibration)
         found = _layers(programs, placements, calibration)
         self._stream = _choose_static(programs, placements, inputs, found, calibration)
         for program in programs:
