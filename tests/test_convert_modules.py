@@ -260,6 +260,7 @@ def test_functions_made_of_others(convert):
         "sine": torch.sin,
         "cosine": torch.cos,
         "logarithm": lambda x: (x.abs() + 0.1).log(),
+        "an empty part": lambda x: torch.cat([x.new_zeros(0), x], 1),
         "more parts than a concat takes": lambda x: torch.cat([x * i for i in range(20)], 1),
     }
     converted = convert(Functions(functions), x=torch.randn(2, 4, 3, 6))

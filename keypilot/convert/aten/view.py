@@ -131,7 +131,9 @@ def split(b: Builder, x: Value, _sizes: Any, dim: int) -> list[Value]:
 
 @lowers("cat.default", "concat.default")
 def cat(b: Builder, tensors: Sequence[Value], dim: int) -> Value:
-    return _joined(b, [b.cast(x, b.dtypes[0]) for x in tensors], dim % len(b.shape), b.shape)
+    # PyTorch lets an empty vector stand among tensors of any rank, as an empty cache of keys.
+    parts = [b.cast(x, b.dtypes[0]) for x in tensors if x.shape != (ZERO,)]
+    return _joined(b, parts, dim % len(b.shape), b.shape)
 
 
 @lowers("slice_scatter.default")
