@@ -263,14 +263,23 @@ def train_bpe(lines: Iterable[str]) -> Tokenizer:
 def train_wordpiece(lines: Iterable[str]) -> Tokenizer:
     """WordPiece with BERT's special tokens; the text in lower case, without accents."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    lines = list(lines)
+    counts = Counter(c for line in lines for c in tokenizer.normalizer.normalize_str(line) if not c.isspace())
+    alphabet = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:ALPHABET])
     trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, limit_alphabet=ALPHABET, show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=[*special, *(f"##{character}" for character in alphabet)],
+        initial_alphabet=alphabet,
+        limit_alphabet=ALPHABET,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
+    model = models.WordPiece(trained_ids(tokenizer), unk_token="[UNK]", max_input_chars_per_word=100)
+    tokenizer = with_model(tokenizer, model, special)
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -297,25 +306,38 @@ def train_clip(lines: Iterable[str]) -> Tokenizer:
         ]
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda character: (ord(character) >= 256, character))
+    ends = [f"{character}</w>" for character in alphabet]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=VOCABULARY - 2,
+        special_tokens=[*alphabet, *ends],
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
-
-    # The trainer leaves out the bytes that end no word, and so has merges to spare.
-    tokens = dict.fromkeys([*alphabet, *(f"{character}</w>" for character in alphabet)])
-    merges = []
-    for left, right in json.loads(tokenizer.to_str())["model"]["merges"]:
-        if len(tokens) < VOCABULARY - 2:
-            tokens[left + right] = None
-            merges.append((left, right))
-    ids = {token: index for index, token in enumerate([*tokens, begin, end])}
-    tokenizer.model = models.BPE(ids, merges, unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    ids = trained_ids(tokenizer) | {begin: VOCABULARY - 2, end: VOCABULARY - 1}
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    model = models.BPE(ids, merges, unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    tokenizer = with_model(tokenizer, model, [begin, end])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([begin, end])
     tokenizer.post_processor = processors.RobertaProcessing(
         (end, ids[end]), (begin, ids[begin]), trim_offsets=False, add_prefix_space=False
     )
+    return tokenizer
+
+
+def trained_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The vocabulary. Trainers break ties by the ids of the characters, which are the same in every run where each form
+    of a character is given to them as a special token."""
+    ids: dict[str, int] = json.loads(tokenizer.to_str())["model"]["vocab"]
+    return ids
+
+
+def with_model(trained: Tokenizer, model: models.Model, special: list[str]) -> Tokenizer:
+    """A tokenizer with another model, and without the special tokens that it was trained with."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
+    tokenizer.add_special_tokens(special)
     return tokenizer
 
 
