@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from keypilot.errors import KeyPilotError
 
 Array = npt.NDArray[Any]
 Attributes = Mapping[str, Any]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before anything imports PyTorch: workers whose OpenMP threads wait for each other's take ten times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

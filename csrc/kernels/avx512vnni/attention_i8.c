@@ -1,6 +1,5 @@
 #include "kernels/avx2/kernels_avx2.h"
 #include "kernels/avx512/lanes_avx512.h"
-#include "kernels/avx512vnni/dot_avx512vnni.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 
 /* vpdpbusd multiplies unsigned bytes by signed ones: probabilities are unsigned, and keys become k + 128. */
@@ -52,18 +51,18 @@ KP_SPECIALIZED sums multiply_sums(sums x, int32_t factor) { return _mm512_mullo_
 KP_SPECIALIZED void store_sums(int32_t *dst, sums x) { _mm512_storeu_si512(dst, x); }
 KP_SPECIALIZED void dot_keys(sums *acc, size_t count, packed a, const word *b) {
   KP_UNROLL
-  for (size_t j = 0; j < count; j++) kp_add_products_avx512vnni(&acc[j], repeat(b[j]), a);
+  for (size_t j = 0; j < count; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], repeat(b[j]), a);
 }
 KP_SPECIALIZED void dot_values(sums *acc, size_t count, packed a, const word *b) {
   KP_UNROLL
-  for (size_t j = 0; j < count; j++) kp_add_products_avx512vnni(&acc[j], a, repeat(b[j]));
+  for (size_t j = 0; j < count; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], a, repeat(b[j]));
 }
 KP_SPECIALIZED sums add_words(sums acc, packed x) {
-  kp_add_products_avx512vnni(&acc, _mm512_set1_epi8(1), x);
+  acc = _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), x);
   return acc;
 }
 KP_SPECIALIZED sums add_probabilities(sums acc, packed x) {
-  kp_add_products_avx512vnni(&acc, x, _mm512_set1_epi8(1));
+  acc = _mm512_dpbusd_epi32(acc, x, _mm512_set1_epi8(1));
   return acc;
 }
 

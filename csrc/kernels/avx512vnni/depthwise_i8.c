@@ -80,7 +80,7 @@ KP_SPECIALIZED void add_pairs(__m512i *acc, const __m512i *pairs, const __m512i 
   __m512i lanes[4];
   kp_interleave_pairs_avx512(lanes, pairs);
   KP_UNROLL
-  for (size_t j = 0; j < 4; j++) kp_add_products_avx512vnni(&acc[j], lanes[j], weights[j]);
+  for (size_t j = 0; j < 4; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], lanes[j], weights[j]);
 }
 
 KP_SPECIALIZED void add_taps(__m512i *acc, const kp_channel_block *block, const kp_vector_pixels *at, size_t t,

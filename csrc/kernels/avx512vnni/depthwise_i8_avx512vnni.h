@@ -9,7 +9,6 @@
 
 #include "kernels/avx512/epilogue_i8_avx512.h"
 #include "kernels/avx512/interleave_avx512.h"
-#include "kernels/avx512vnni/dot_avx512vnni.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 
 #define KP_PIECES 4

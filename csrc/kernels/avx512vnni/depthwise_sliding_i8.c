@@ -19,7 +19,7 @@ KP_SPECIALIZED void load_offsets(__m512i *acc, const kp_channel_block *block) {
 
 KP_SPECIALIZED void add_column(__m512i *acc, const __m512i *lanes, const __m512i *weights) {
   KP_UNROLL
-  for (size_t j = 0; j < 4; j++) kp_add_products_avx512vnni(&acc[j], lanes[j], weights[j]);
+  for (size_t j = 0; j < 4; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], lanes[j], weights[j]);
 }
 
 /* Finishes x by SiLU and sums a pixel's taps into acc. */

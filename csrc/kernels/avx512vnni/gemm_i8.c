@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "kernels/avx512/epilogue_i8_avx512.h"
-#include "kernels/avx512vnni/dot_avx512vnni.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 #include "kernels/unroll.h"
 
@@ -61,7 +60,7 @@ KP_SPECIALIZED void accumulate(const kp_gemm_i8_args *args, const tile *at, __m5
       for (size_t r = 0; r < rows; r++) {
         const __m512i x = load_group(a[r] + k);
         KP_UNROLL
-        for (size_t p = 0; p < panels; p++) kp_add_products_avx512vnni(&acc[r][p], x, w[p]);
+        for (size_t p = 0; p < panels; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
       }
     }
     if (rest) {
@@ -72,7 +71,7 @@ KP_SPECIALIZED void accumulate(const kp_gemm_i8_args *args, const tile *at, __m5
       for (size_t r = 0; r < rows; r++) {
         const __m512i x = load_partial_group(a[r] + whole, rest);
         KP_UNROLL
-        for (size_t p = 0; p < panels; p++) kp_add_products_avx512vnni(&acc[r][p], x, w[p]);
+        for (size_t p = 0; p < panels; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
       }
     }
   }

@@ -2,7 +2,6 @@
 
 #include "kernels/avx512/kernels_avx512.h"
 #include "kernels/avx512/math_avx512.h"
-#include "kernels/avx512vnni/dot_avx512vnni.h"
 #include "kernels/avx512vnni/kernels_avx512vnni.h"
 #include "kernels/clip8.h"
 
@@ -37,7 +36,7 @@ KP_SPECIALIZED __m512i sum_taps(const uint8_t *src, const uint8_t *end, const in
     KP_UNROLL
     for (size_t d = 0; d < DIGITS; d++) {
       const __m512i places = _mm512_set1_epi32((int)(0x0c080400u + 0x01010101u * (unsigned)d));
-      kp_add_products_avx512vnni(&acc[d], x, _mm512_shuffle_epi8(digits, places));
+      acc[d] = _mm512_dpbusd_epi32(acc[d], x, _mm512_shuffle_epi8(digits, places));
     }
   }
   const __m512i low = _mm512_add_epi32(acc[0], _mm512_slli_epi32(acc[1], 8));
