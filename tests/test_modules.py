@@ -132,6 +132,10 @@ def test_small_components(tmp_path: Path, changes: str, programs: tuple[str, ...
     Case(f"keypilot-base-grid:{changes}", programs).check(tmp_path, int8_sqnr_db)
 
 
+#: Larger relatives of other components, of the same operators.
+FLOAT32_ONLY = ("mobilevit_xs", "mobileclip_s1", "minilm_6", "vocab_size=50265")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "programs"),
@@ -144,7 +148,8 @@ def test_small_components(tmp_path: Path, changes: str, programs: tuple[str, ...
     ],
 )
 def test_every_component_in_float32_and_int8(tmp_path: Path, changes: str, programs: tuple[str, ...]) -> None:
-    Case(f"keypilot-base-grid:{changes}", programs).check(tmp_path, int8_sqnr_db=5.0)
+    sqnr_db = None if changes.endswith(FLOAT32_ONLY) else 5.0
+    Case(f"keypilot-base-grid:{changes}", programs).check(tmp_path, sqnr_db)
 
 
 @pytest.mark.slow

@@ -87,6 +87,11 @@ class LayerInput:
         result: Array = trust * total + (1 - trust) * total * np.eye(columns)
         return result
 
+    def powers(self) -> Array:
+        """The diagonals of the moments, (groups, columns)."""
+        result: Array = np.einsum("gnc,gnc->gc", self.quantized, self.quantized).astype(np.float64)
+        return result / self.quantized.shape[1]
+
 
 @dataclasses.dataclass
 class RoundedLayer:
@@ -110,13 +115,15 @@ def round_layer(weight: Array, column_scale: Array, inputs: LayerInput, rounding
     column_scale : (groups, columns) the input's scales, which the integers include.
     rounding : ``"nearest"`` or ``"compensated"``.
     """
-    rounded = []
-    for matrix, scale, moments in zip(weight, column_scale, inputs.moments(), strict=True):
-        scaled, moments = matrix * scale, moments / np.outer(scale, scale)
-        result = round_nearest(scaled, np.diag(moments))
-        if rounding == "compensated":
-            result = round_compensated(scaled, moments, result.scale)
-        rounded.append(result)
+    rounded = [
+        round_nearest(matrix * scale, power / scale**2)
+        for matrix, scale, power in zip(weight, column_scale, inputs.powers(), strict=True)
+    ]
+    if rounding == "compensated":
+        rounded = [
+            round_compensated(matrix * scale, moments / np.outer(scale, scale), start.scale)
+            for matrix, scale, moments, start in zip(weight, column_scale, inputs.moments(), rounded, strict=True)
+        ]
     return RoundedLayer(rounded, column_scale, rounding)
 
 

@@ -70,30 +70,28 @@ def compensate(weight: Array, moments: Array, nearest: Callable[[Array, Array], 
     """The integers of GPTQ's order of rounding; `nearest(columns, indices)` rounds (rows, n) columns of the weight."""
     damped = moments + np.eye(len(moments)) * max(_DAMPING * float(np.trace(moments)) / len(moments), 1e-30)
     order = np.argsort(-np.diag(moments), kind="stable")
-    upper = _inverse_factor(damped[np.ix_(order, order)])
-    rest = weight[:, order].copy()
-    integers = np.zeros_like(rest)
-    for start in range(0, rest.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, rest.shape[1])
-        errors = np.zeros((len(rest), stop - start))
+    feedback = _feedback(damped[np.ix_(order, order)])
+    sorted_weight = weight[:, order]
+    integers, errors = np.zeros_like(sorted_weight), np.zeros_like(sorted_weight)
+    for start in range(0, len(order), _BLOCK):
+        stop = min(start + _BLOCK, len(order))
+        block = sorted_weight[:, start:stop] + errors[:, :start] @ feedback[:start, start:stop]
         for column in range(start, stop):
-            rounded = nearest(rest[:, column : column + 1], order[column : column + 1])[:, 0]
-            integers[:, column] = rounded
-            error = (rest[:, column] - rounded * scale) / upper[column, column]
-            rest[:, column:stop] -= np.outer(error, upper[column, column:stop])
-            errors[:, column - start] = error
-        rest[:, stop:] -= errors @ upper[start:stop, stop:]
+            wanted = block[:, column - start : column - start + 1]
+            integers[:, column] = nearest(wanted, order[column : column + 1])[:, 0]
+            errors[:, column] = sorted_weight[:, column] - integers[:, column] * scale
+            block[:, column - start + 1 :] += np.outer(errors[:, column], feedback[column, column + 1 : stop])
     result: Array = np.empty_like(integers)
     result[:, order] = integers
     return result
 
 
-def _inverse_factor(matrix: Array) -> Array:
-    """The upper triangular U with U.T @ U the inverse: of the matrix written as V @ V.T, U is the inverse of V."""
+def _feedback(matrix: Array) -> Array:
+    """What of a column's error is added to each that follows: the unit upper triangular U of matrix = U @ D @ U.T. This
+    is GPTQ without an inverse (LDLQ, Chee et al. 2023, arXiv:2307.13304, theorem 6)."""
     reverse = torch.from_numpy(matrix[::-1, ::-1].copy())
-    factor = torch.linalg.cholesky(reverse).flip(0, 1)
-    identity = torch.eye(len(matrix), dtype=factor.dtype)
-    result: Array = torch.linalg.solve_triangular(factor, identity, upper=True).numpy()
+    factor: Array = torch.linalg.cholesky(reverse).flip(0, 1).numpy()
+    result: Array = factor / np.diag(factor)
     return result
 
 
