@@ -28,6 +28,7 @@ from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.image import letterbox, normalize
 from keypilot.reference.pipeline import Pipeline
 from keypilot.reference.presets import build, drawn_screens
+from keypilot.reference.roi import SamLite
 from keypilot.reference.text_bert import BPE_ENTRIES, ROBERTA_OFFSET, roberta
 from keypilot.reference.timm_shim import import_timm
 
@@ -296,7 +297,7 @@ def _base_encoder(screens: Screens) -> KeyPilotEncoder:
     batches = [{"image": _square(picture, config.image_side, _PLAIN)} for picture in screens.calibration]
     screen = encoder.programs()["screen"].module
     settle(screen, batches)
-    assert encoder.regions is not None
+    assert isinstance(encoder.regions, SamLite)
     with torch.no_grad():
         logits = screen(torch.cat([torch.from_numpy(batch["image"]) for batch in batches]))["mask_logits"]
         by_region = logits.transpose(0, 1).flatten(1)  # (4, pictures x S x S)

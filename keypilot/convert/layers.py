@@ -89,8 +89,9 @@ class LayerInput:
 
     def powers(self) -> Array:
         """The diagonals of the moments, (groups, columns)."""
-        result: Array = np.einsum("gnc,gnc->gc", self.quantized, self.quantized).astype(np.float64)
-        return result / self.quantized.shape[1]
+        total = np.einsum("gnc,gnc->gc", self.quantized, self.quantized)
+        result: Array = total.astype(np.float64) / self.quantized.shape[1]
+        return result
 
 
 @dataclasses.dataclass
