@@ -2,36 +2,22 @@
 
 #include <string.h>
 
+#include "base/sort.h"
+
 /* ---- Non-maximum suppression ---- */
 
-/* Whether anchor a comes before anchor b. */
-static bool precedes(const float *scores, int32_t a, int32_t b) {
-  return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
-}
+/* By falling score, those under the least score last. `context` is a scored_anchors. */
+typedef struct scored_anchors {
+  const float *scores;
+  float min_score;
+} scored_anchors;
 
-/* Restores the heap below `root`, whose greatest element is the one that comes last. */
-static void sift_down(int32_t *heap, int32_t count, int32_t root, const float *scores) {
-  for (;;) {
-    int32_t child = 2 * root + 1;
-    if (child >= count) return;
-    if (child + 1 < count && precedes(scores, heap[child], heap[child + 1])) child++;
-    if (!precedes(scores, heap[root], heap[child])) return;
-    int32_t moved = heap[root];
-    heap[root] = heap[child];
-    heap[child] = moved;
-    root = child;
-  }
-}
-
-/* Heapsort: in place, and no recursion on untrusted data. */
-static void sort_by_score(int32_t *anchors, int32_t count, const float *scores) {
-  for (int32_t root = count / 2 - 1; root >= 0; root--) sift_down(anchors, count, root, scores);
-  for (int32_t end = count - 1; end > 0; end--) {
-    int32_t last = anchors[0];
-    anchors[0] = anchors[end];
-    anchors[end] = last;
-    sift_down(anchors, end, 0, scores);
-  }
+static bool precedes(const void *context, uint32_t a, uint32_t b) {
+  const scored_anchors *anchors = context;
+  bool a_counts = anchors->scores[a] >= anchors->min_score, b_counts = anchors->scores[b] >= anchors->min_score;
+  if (a_counts != b_counts) return a_counts;
+  if (a_counts && anchors->scores[a] != anchors->scores[b]) return anchors->scores[a] > anchors->scores[b];
+  return a < b;
 }
 
 typedef struct float_box {
@@ -53,17 +39,16 @@ static bool overlap(float_box a, float_box b, float max_overlap) {
   return both > max_overlap * either;
 }
 
-int32_t kp_detections_keep(const kp_detections *detections, const kp_detection_settings *settings, int32_t *kept) {
-  int32_t candidates = 0, count = 0;
-  for (int32_t anchor = 0; anchor < settings->anchors; anchor++) {
-    if (detections->scores[anchor] >= settings->min_score) kept[candidates++] = anchor;
-  }
-  sort_by_score(kept, candidates, detections->scores);
-  for (int32_t i = 0; i < candidates && count < settings->max_count; i++) {
-    float_box box = box_of(&detections->boxes, (size_t)kept[i]);
+int32_t kp_detections_keep(const kp_detections *detections, const kp_detection_settings *settings, uint32_t *kept) {
+  scored_anchors anchors = {detections->scores, settings->min_score};
+  kp_sort_indices(kept, (size_t)settings->anchors, precedes, &anchors);
+  int32_t count = 0;
+  for (int32_t i = 0; i < settings->anchors && count < settings->max_count; i++) {
+    if (!(detections->scores[kept[i]] >= settings->min_score)) break;
+    float_box box = box_of(&detections->boxes, kept[i]);
     bool keep = true;
     for (int32_t j = 0; j < count && keep; j++) {
-      keep = !overlap(box, box_of(&detections->boxes, (size_t)kept[j]), settings->max_overlap);
+      keep = !overlap(box, box_of(&detections->boxes, kept[j]), settings->max_overlap);
     }
     if (keep) kept[count++] = kept[i];
   }
@@ -139,7 +124,7 @@ void kp_detections_choose(const kp_detections *detections, const kp_detection_se
   memset(masks, 0, KP_REGION_COUNT * pixels);
   int32_t count = kp_detections_keep(detections, settings, buffers->kept);
   for (int32_t i = 0; i < count; i++) {
-    size_t anchor = (size_t)buffers->kept[i];
+    size_t anchor = buffers->kept[i];
     float_box box = box_of(&detections->boxes, anchor);
     kp_rect cut = picture;
     cut_range(&cut.x0, &cut.x1, frame->scale, box.x0, box.x1);

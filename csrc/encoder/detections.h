@@ -27,7 +27,7 @@ typedef struct kp_detections {
 
 /* What choosing works with. */
 typedef struct kp_detection_buffers {
-  int32_t *kept;     /* (anchors) */
+  uint32_t *kept;    /* (anchors) */
   float *prototypes; /* kp_detection_prototype_size(side) */
   uint8_t *mask;     /* (side, side) */
 } kp_detection_buffers;
@@ -37,8 +37,8 @@ size_t kp_detection_prototype_size(int32_t side);
 /* Non-maximum suppression. Of the boxes whose score is at least min_score, by falling score, equals by rising index, one
  * is kept where its overlap with none that was kept before exceeds max_overlap, until max_count are. The overlap is
  * intersection over union: kept unless intersection > max_overlap * (area + area - intersection). Returns how many are
- * kept; their indices are the first of `kept`, in that order. */
-int32_t kp_detections_keep(const kp_detections *detections, const kp_detection_settings *settings, int32_t *kept);
+ * kept; their indices are the first of `kept`, (anchors), in that order. */
+int32_t kp_detections_keep(const kp_detections *detections, const kp_detection_settings *settings, uint32_t *kept);
 
 /* Fills `masks`, (KP_REGION_COUNT, side, side), with 0 and 1: of the detections kept, region r has the mask whose
  * intersection over union with cell r of the grid is largest, the first of equals; none where no mask meets the cell.

@@ -86,7 +86,7 @@ static int32_t largest_picture(const kp_encoder_settings *settings) {
 
 static bool allocate_detection_buffers(const kp_encoder_settings *settings, kp_detection_buffers *buffers,
                                        kp_arena *arena) {
-  buffers->kept = kp_arena_calloc(arena, (size_t)settings->detections.anchors, sizeof(int32_t));
+  buffers->kept = kp_arena_calloc(arena, (size_t)settings->detections.anchors, sizeof(uint32_t));
   buffers->prototypes = kp_arena_calloc(arena, kp_detection_prototype_size(settings->mask_side), sizeof(float));
   buffers->mask = kp_arena_calloc(arena, square_of(settings->mask_side), 1);
   return buffers->kept && buffers->prototypes && buffers->mask;
