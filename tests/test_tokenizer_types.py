@@ -22,7 +22,7 @@ from keypilot.reference.tokenizer import TOKENIZERS, tokenizer_metadata
 tokenizers = pytest.importorskip("tokenizers")
 
 #: Of the slow test; python tests/tokenizer_texts.py compares more.
-MANY = int(os.environ.get("KEYPILOT_TOKENIZER_TEXTS", "30000"))
+MANY = int(os.environ.get("KEYPILOT_TOKENIZER_TEXTS", "10000"))
 
 
 class Pair:
