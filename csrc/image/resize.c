@@ -16,7 +16,7 @@
 /* One dimension's filter: output i is the sum over j < counts[i] of input starts[i] + j times weights[i * taps + j]. */
 typedef struct resize_filter {
   int32_t size;     /* outputs */
-  int32_t taps;     /* the most that an output may have, and up to a multiple of KP_RESIZE_PAD */
+  int32_t taps;     /* the most that an output may have, or more: in x a multiple of KP_RESIZE_PAD */
   int32_t *starts;  /* (size) */
   int32_t *counts;  /* (size), at least 1 each */
   int32_t *weights; /* (size, taps) */
@@ -56,10 +56,9 @@ static double scale_of(int32_t in, int32_t out) {
   return scale < 1 ? 1 : scale;
 }
 
-static int32_t filter_taps(int32_t in, int32_t out) {
-  int32_t most = 2 * (int32_t)ceil(scale_of(in, out)) + 1;
-  return (most + KP_RESIZE_PAD - 1) / KP_RESIZE_PAD * KP_RESIZE_PAD;
-}
+static int32_t filter_taps(int32_t in, int32_t out) { return 2 * (int32_t)ceil(scale_of(in, out)) + 1; }
+
+static int32_t padded_taps(int32_t taps) { return (taps + KP_RESIZE_PAD - 1) / KP_RESIZE_PAD * KP_RESIZE_PAD; }
 
 /* Triangle filter, widened by the scale where it shrinks, its weights normalised to a sum of 1 in double and rounded
  * half up to fixed point. `in` and `out` differ. */
@@ -71,7 +70,7 @@ static void filter_compute(resize_filter *filter, int32_t in, int32_t out) {
     int32_t end = (int32_t)fmin(center + support + 0.5, in);
     int32_t *weights = filter->weights + (size_t)i * (size_t)filter->taps;
     double total = 0;
-    memset(weights, 0, (size_t)filter->taps * sizeof *weights);
+    memset(weights + (end - start), 0, (size_t)(filter->taps - (end - start)) * sizeof *weights);
     for (int32_t pass = 0; pass < 2; pass++) {
       for (int32_t j = start; j < end; j++) {
         double distance = fabs((j - center + 0.5) * inverse);
@@ -246,7 +245,7 @@ kp_status kp_image_resize(kp_resizer *resizer, const kp_image *image, kp_rect re
       .resize_x = src_width != width,
       .resize_y = src_height != height,
       .column_first = src_height > height && src_height - height > 2 * (src_width - width),
-      .x = {.size = width, .taps = filter_taps(src_width, width)},
+      .x = {.size = width, .taps = padded_taps(filter_taps(src_width, width))},
       .y = {.size = height, .taps = filter_taps(src_height, height)},
       .dst = dst,
       .dst_stride = dst_stride,

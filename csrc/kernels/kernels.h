@@ -102,7 +102,7 @@ typedef struct kp_epilogue_i8 {
   const int32_t *offset; /* by column, padded; as are the next ones */
   const float *scale;
   const float *bias;
-  const float *row_scale;    /* (rows), or NULL; as are the next two */
+  const float *row_scale;    /* (rows); NULL: none, nor the next two */
   const int32_t *row_zero;   /* (rows), in -128..127 */
   const int32_t *column_sum; /* by column, padded: the sum over k of b[k][c] */
   kp_act act;
@@ -117,8 +117,12 @@ typedef struct kp_epilogue_i8 {
   kp_quantizer quantizer; /* with dst_i8 */
 } kp_epilogue_i8;
 
+/* Taps whose sum is an int32. */
+#define KP_MAX_SUM_TAPS (1 << 23)
+
 /* acc[r][c] = the sum over k of a[r][k] * b[k][c], int32, then the epilogue. The row r of a is `tap_count` pieces of
- * `depth` >= 1 bytes: taps[r * tap_count + t], or a + r * a_stride where taps is NULL, and tap_count 1. dst may be residual. */
+ * `depth` >= 1 bytes: taps[r * tap_count + t], or a + r * a_stride where taps is NULL, and tap_count 1. dst may be
+ * residual. */
 typedef struct kp_gemm_i8_args {
   size_t rows, columns;
   const int8_t *a;
@@ -131,9 +135,10 @@ typedef struct kp_gemm_i8_args {
 
 /* A kernel with the layout of its right operand. Columns in panels of nr, the depth of each tap in groups of kr:
  *   b[panel][tap][depth / kr][nr][kr]
- * with zeros for what is missing. Weights lie in -127..127. A kernel that takes the left operand as unsigned computes the sum of
- * (a + a_shift) * b instead (a_shift 128, else 0); the caller's offset makes up for it: -(a_shift + zero point) * b,
- * summed over k. */
+ * with zeros for what is missing. Weights lie in -127..127. A kernel that takes the left operand as unsigned computes
+ * the sum of (a + a_shift) * b instead (a_shift 128, else 0); the caller's offset makes up for it:
+ * -(a_shift + zero point) * b, summed over k. kr is at most KP_MAX_GEMM_I8_KR. */
+#define KP_MAX_GEMM_I8_KR 16
 typedef struct kp_gemm_i8 {
   void (*run)(const kp_gemm_i8_args *args);
   uint8_t nr, kr;
@@ -266,7 +271,8 @@ typedef struct kp_kernels {
   void (*quantize_rows_i8)(int8_t *dst, size_t dst_stride, float *scales, int32_t *zero_points, const float *src,
                            size_t src_stride, size_t rows, size_t columns);
 
-  /* dst[p * channels + c] = the sum over t of taps[p * tap_count + t][c], or their maximum. tap_count is 1 to 2^23. */
+  /* dst[p * channels + c] = the sum over t of taps[p * tap_count + t][c], or their maximum. tap_count is 1 to
+   * KP_MAX_SUM_TAPS. */
   void (*sum_taps_i8)(int32_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
   void (*max_taps_i8)(int8_t *dst, const int8_t *const *taps, size_t pixels, size_t tap_count, size_t channels);
 
@@ -274,8 +280,8 @@ typedef struct kp_kernels {
    * (dst). Output x of a row is
    *   clip8((1 << 21) + sum over i < counts[x] of src[starts[x] + i] * weights[x * weight_stride + i])
    * where clip8 shifts right by 22, arithmetically, and clamps to [0, 255]. int32 arithmetic; the weights sum to about
-   * 1 << 22, and none is larger than 3 << 21. weight_stride is a multiple of KP_RESIZE_PAD, and weights from counts[x] on
-   * are 0. starts[x] + counts[x] never descends. */
+   * 1 << 22, and none is larger than 3 << 21. weight_stride is a multiple of KP_RESIZE_PAD, and weights from counts[x]
+   * on are 0. starts[x] + counts[x] never descends. */
   void (*resize_row_u8)(uint8_t *dst, const uint8_t *src, size_t width, size_t channels, const int32_t *starts,
                         const int32_t *counts, const int32_t *weights, size_t weight_stride);
   /* The same down a column: rows[i] points to n bytes;

@@ -1,4 +1,4 @@
-/* How a float row is quantised when it comes (kernels.h, quantize_rows_i8), from its bounds: what every level shares. */
+/* How a float row is quantised when it comes (kernels.h, quantize_rows_i8), from its bounds: what all levels share. */
 #ifndef KP_KERNELS_ROW_QUANTIZER_H
 #define KP_KERNELS_ROW_QUANTIZER_H
 

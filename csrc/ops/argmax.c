@@ -33,16 +33,14 @@ static int32_t largest_i32(const int32_t *x, kp_axis axis) {
   return (int32_t)best;
 }
 
-static size_t task_lanes(kp_axis axis) { return kp_max_size(1, KP_TASK_ELEMENTS / axis.length); }
-
 static void task(void *context, size_t index, int thread) {
   (void)thread;
   const kp_op_call *call = context;
   kp_axis axis = kp_axis_of(&call->inputs[0].shape, call->attributes[AXIS].i[0]);
-  kp_range lanes = kp_task_range(axis.outer * axis.inner, task_lanes(axis), index);
+  kp_range lanes = kp_task_range(axis.outer * axis.inner, kp_task_lanes(axis), index);
   int32_t *out = call->output.data;
   for (size_t lane = lanes.begin; lane < lanes.end; lane++) {
-    size_t first = lane / axis.inner * axis.length * axis.inner + lane % axis.inner;
+    size_t first = kp_lane_start(axis, lane);
     out[lane] = call->inputs[0].dtype == KP_F32 ? largest_f32((const float *)call->inputs[0].data + first, axis)
                                                 : largest_i32((const int32_t *)call->inputs[0].data + first, axis);
   }
@@ -52,7 +50,7 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
   (void)error;
   kp_axis axis = kp_axis_of(&call->inputs[0].shape, call->attributes[AXIS].i[0]);
   kp_op_call local = *call;
-  kp_pool_run(call->pool, kp_divide_up(axis.outer * axis.inner, task_lanes(axis)), task, &local);
+  kp_pool_run(call->pool, kp_divide_up(axis.outer * axis.inner, kp_task_lanes(axis)), task, &local);
   return KP_OK;
 }
 

@@ -55,13 +55,12 @@ static void task(void *context, size_t index, int thread) {
 
 static kp_status run(const kp_op_call *call, kp_error *error) {
   (void)error;
-  int32_t axis = (int32_t)call->attributes[0].i[0];
-  concat_run run = {.call = call, .rows = 1};
-  size_t inner = kp_dtype_size(call->output.dtype);
-  for (int32_t d = 0; d < axis; d++) run.rows *= (size_t)call->output.shape.dim[d];
-  for (int32_t d = axis + 1; d < call->output.shape.rank; d++) inner *= (size_t)call->output.shape.dim[d];
-  for (size_t i = 0; i < call->input_count; i++) run.row_bytes[i] = (size_t)call->inputs[i].shape.dim[axis] * inner;
-  run.out_bytes = (size_t)call->output.shape.dim[axis] * inner;
+  int64_t dim = call->attributes[0].i[0];
+  kp_axis axis = kp_axis_of(&call->output.shape, dim);
+  concat_run run = {.call = call, .rows = axis.outer};
+  size_t inner = axis.inner * kp_dtype_size(call->output.dtype);
+  for (size_t i = 0; i < call->input_count; i++) run.row_bytes[i] = (size_t)call->inputs[i].shape.dim[dim] * inner;
+  run.out_bytes = axis.length * inner;
   if (run.out_bytes == 0) return KP_OK;
   run.row_step = kp_max_size(1, KP_TASK_ELEMENTS * sizeof(float) / run.out_bytes);
   kp_pool_run(call->pool, kp_divide_up(run.rows, run.row_step), task, &run);

@@ -3,16 +3,14 @@
 #include "ops/conv2d.h"
 #include "ops/dense_i8.h"
 
-/* Output pixels of a task: their tap pointers stay in the first-level cache. Those of a depthwise convolution are few. */
+/* Output pixels of a task: their tap pointers stay in the first-level cache. Those of a depthwise convolution are few.
+ */
 #define TAPPED_PIXELS 128
 #define DEPTHWISE_PIXELS 256
 
 /* With fewer channels than this a line of a window, its taps beside each other, is a tap of the product: one tap of the
  * window would not fill a kernel's step. */
 #define LINE_CHANNELS 16
-
-/* No kernel takes larger groups of depth. */
-#define LARGEST_KR 16
 
 static const kp_gemm_i8 *gemm_of(const kp_op_call *call) { return &call->kernels->gemm_i8; }
 
@@ -45,7 +43,9 @@ static window_product product_of(const kp_conv2d *conv) {
 static size_t line_depth(const kp_conv2d *conv) { return kp_round_up(product_of(conv).depth, gemm_of(conv->call)->kr); }
 
 /* From one line that is copied to the next; a plan is made before the kernels are known. */
-static size_t copied_line_bytes(const kp_conv2d *conv) { return kp_round_up(product_of(conv).depth, LARGEST_KR); }
+static size_t copied_line_bytes(const kp_conv2d *conv) {
+  return kp_round_up(product_of(conv).depth, KP_MAX_GEMM_I8_KR);
+}
 
 /* ---- Weights and constants ---- */
 
@@ -143,7 +143,7 @@ static void plan_depthwise(conv_run *run) {
 }
 
 static conv_run plan_conv(const kp_op_call *call) {
-  conv_run run = {.conv = kp_conv2d_describe(call), .block_pixels = TAPPED_PIXELS};
+  conv_run run = {.conv = kp_conv2d_describe(call)};
   const kp_conv2d *conv = &run.conv;
   if (conv->depthwise) {
     plan_depthwise(&run);

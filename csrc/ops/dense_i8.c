@@ -139,7 +139,7 @@ static void add_products(const kp_gemm_i8 *gemm, const int8_t *packed, int32_t s
       for (size_t group = 0; group < groups; group++, packed += nr * kr) {
         size_t elements = kp_min_size(kr, depth - group * kr);
         for (size_t k = 0; k < elements; k++) {
-          int32_t factor = shift - (zero_point != NULL ? zero_point[group * kr + k] : 0);
+          int32_t factor = shift - zero_point[group * kr + k];
           for (size_t c = 0; c < columns; c++) sums[panel + c] += factor * packed[c * kr + k];
         }
       }
@@ -165,7 +165,7 @@ void kp_dense_i8_set_constants(const kp_op_call *call, const kp_dense_i8 *dense,
     kp_fold_zero_points(gemm, call->packed, constants->padding, dense->n, 1, dense->k, constants->offset);
     return;
   }
-  add_products(gemm, call->packed, 1, NULL, dense->n, 1, dense->k, constants->column_sum);
+  add_products(gemm, call->packed, 1, constants->padding, dense->n, 1, dense->k, constants->column_sum);
   for (size_t c = 0; c < dense->n; c++) constants->offset[c] = -gemm->a_shift * constants->column_sum[c];
 }
 

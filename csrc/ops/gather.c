@@ -55,8 +55,8 @@ static kp_status run(const kp_op_call *call, kp_error *error) {
     const char *source = (const char *)x->data + row * axis.length * bytes;
     const int32_t *wanted = (const int32_t *)index->data + row / outer * count;
     for (size_t i = 0; i < count; i++, out += bytes) {
-      size_t at = wanted[i] < 0 ? axis.length - (size_t) - (int64_t)wanted[i] : (size_t)wanted[i];
-      memcpy(out, source + at * bytes, bytes);
+      int64_t at = wanted[i] + (wanted[i] < 0 ? (int64_t)axis.length : 0);
+      memcpy(out, source + (size_t)at * bytes, bytes);
     }
   }
   return KP_OK;

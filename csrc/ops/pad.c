@@ -24,7 +24,7 @@ static kp_status infer(kp_op_call *call, kp_error *error) {
   KP_TRY(kp_check_elements("pad", "an output", &call->output.shape, error));
   if (x->dtype != KP_I8) return KP_OK;
   int last = before->count - 1;
-  if (value != 0 || last < 0 || before->i[last] != 0 || after->i[last] != 0) {
+  if (value != 0 || before->i[last] != 0 || after->i[last] != 0) {
     return kp_fail(error, KP_ERROR_MODEL, "pad: of i8 expected zeros, and none along the channels");
   }
   return kp_check_same_quantization("pad", x, &call->output, 0, error);
@@ -35,7 +35,7 @@ typedef struct pad_run {
   const kp_op_call *call;
   int32_t axis;
   size_t rows, row_step;
-  size_t element, inner; /* bytes of an element; of what lies inside the axis, of one of its indices */
+  size_t inner; /* bytes of what lies inside the axis, of one of its indices */
 } pad_run;
 
 static bool is_padded(const kp_op_call *call, int32_t axis) {
@@ -44,13 +44,13 @@ static bool is_padded(const kp_op_call *call, int32_t axis) {
 
 static pad_run plan_pad(const kp_op_call *call) {
   const kp_shape *shape = &call->output.shape;
-  pad_run run = {.call = call, .rows = 1, .element = kp_dtype_size(call->output.dtype)};
+  pad_run run = {.call = call};
   for (int32_t i = 1; i < shape->rank; i++) {
     if (is_padded(call, i)) run.axis = i;
   }
-  run.inner = run.element;
-  for (int32_t i = 0; i < run.axis; i++) run.rows *= (size_t)shape->dim[i];
-  for (int32_t i = run.axis + 1; i < shape->rank; i++) run.inner *= (size_t)shape->dim[i];
+  kp_axis axis = kp_axis_of(shape, run.axis);
+  run.rows = axis.outer;
+  run.inner = axis.inner * kp_dtype_size(call->output.dtype);
   size_t row_bytes = kp_max_size(1, (size_t)shape->dim[run.axis] * run.inner);
   run.row_step = kp_max_size(1, KP_TASK_ELEMENTS * sizeof(float) / row_bytes);
   return run;

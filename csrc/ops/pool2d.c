@@ -7,8 +7,6 @@ enum { FUNCTION = 0, KERNEL, STRIDE, PAD, COUNT_INCLUDE_PAD, OUT };
 /* Output pixels of a task. */
 #define BLOCK_PIXELS 64
 
-#define MOST_I8_TAPS (1 << 23) /* whose sum is an int32: see sum_taps_i8 */
-
 static kp_status check_dtypes(kp_op_call *call, kp_error *error) {
   const kp_view *x = &call->inputs[0];
   bool quantizes = call->attributes[OUT].i[0] == KP_OUT_I8, average = call->attributes[FUNCTION].i[0] == AVERAGE;
@@ -18,9 +16,9 @@ static kp_status check_dtypes(kp_op_call *call, kp_error *error) {
   call->output.dtype = x->dtype == KP_I8 && average && !quantizes ? KP_F32 : x->dtype;
   if (x->dtype != KP_I8) return KP_OK;
   int64_t taps = call->attributes[KERNEL].i[0] * call->attributes[KERNEL].i[1];
-  if (taps > MOST_I8_TAPS) {
+  if (taps > KP_MAX_SUM_TAPS) {
     return kp_fail(error, KP_ERROR_MODEL, "pool2d: of i8 expected a kernel of at most %d elements, got %lld",
-                   MOST_I8_TAPS, (long long)taps);
+                   KP_MAX_SUM_TAPS, (long long)taps);
   }
   if (average) return kp_check_quantized("pool2d", "x", x, error);
   return kp_check_same_quantization("pool2d", x, &call->output, 0, error);

@@ -17,7 +17,7 @@ static kp_status check_i8(const kp_op_call *call, kp_error *error) {
     fits = fits && axes->i[i] == x->shape.rank - 1 - axes->count + i;
     length *= x->shape.dim[axes->i[i]];
   }
-  if (fits && length <= 1 << 23) return KP_OK;
+  if (fits && length <= KP_MAX_SUM_TAPS) return KP_OK;
   return kp_fail(error, KP_ERROR_MODEL, "reduce: of i8 expected a mean over the axes before the last");
 }
 
@@ -94,7 +94,7 @@ static int32_t apply_i32(int64_t function, int32_t a, int32_t b) {
 
 static void reduce_i32(const pass_run *run, int32_t *out, const int32_t *x, size_t width) {
   int64_t function = run->call->attributes[FUNCTION].i[0];
-  for (size_t c = 0; c < width; c++) out[c] = x[c];
+  memcpy(out, x, width * sizeof(int32_t));
   for (size_t row = 1; row < run->pass->length; row++) {
     for (size_t c = 0; c < width; c++) out[c] = apply_i32(function, out[c], x[row * run->pass->inner + c]);
   }

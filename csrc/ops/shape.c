@@ -76,6 +76,8 @@ kp_axis kp_axis_of(const kp_shape *shape, int64_t axis) {
   return result;
 }
 
+size_t kp_task_lanes(kp_axis axis) { return kp_max_size(1, KP_TASK_ELEMENTS / kp_max_size(1, axis.length)); }
+
 /* ---- Broadcasting ---- */
 
 kp_status kp_broadcast_shape(const char *op, const kp_shape *shape, kp_shape *result, kp_error *error) {

@@ -41,6 +41,13 @@ typedef struct kp_axis {
 
 kp_axis kp_axis_of(const kp_shape *shape, int64_t axis);
 
+/* A lane is what lies along the axis: outer * inner of them, elements `inner` apart. How many make a task, and the
+ * element that one starts with. */
+size_t kp_task_lanes(kp_axis axis);
+static inline size_t kp_lane_start(kp_axis axis, size_t lane) {
+  return lane / axis.inner * axis.length * axis.inner + lane % axis.inner;
+}
+
 /* ---- Broadcasting ---- */
 
 /* NumPy's broadcast of `shape` with *result, into *result. */

@@ -1,5 +1,5 @@
-/* The 16 lanes of attention, in float32 and on int8: what ../attention_lanes.h and ../attention_i8_lanes.h ask for,
- * but for `transpose`. */
+/* The 16 lanes of attention, in float32 and on int8: what ../attention_lanes.h and ../attention_i8_lanes.h both ask
+ * for, but for `transpose`. */
 #ifndef KP_KERNELS_AVX512_LANES_AVX512_H
 #define KP_KERNELS_AVX512_LANES_AVX512_H
 

@@ -57,14 +57,8 @@ KP_SPECIALIZED void dot_values(sums *acc, size_t count, packed a, const word *b)
   KP_UNROLL
   for (size_t j = 0; j < count; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], a, repeat(b[j]));
 }
-KP_SPECIALIZED sums add_words(sums acc, packed x) {
-  acc = _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), x);
-  return acc;
-}
-KP_SPECIALIZED sums add_probabilities(sums acc, packed x) {
-  acc = _mm512_dpbusd_epi32(acc, x, _mm512_set1_epi8(1));
-  return acc;
-}
+KP_SPECIALIZED sums add_words(sums acc, packed x) { return _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), x); }
+KP_SPECIALIZED sums add_probabilities(sums acc, packed x) { return _mm512_dpbusd_epi32(acc, x, _mm512_set1_epi8(1)); }
 
 #include "kernels/attention_i8_lanes.h"
 

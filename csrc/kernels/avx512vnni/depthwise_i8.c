@@ -27,8 +27,10 @@ static __m512i load_weights(const int8_t *src, size_t pieces) {
   }
 }
 
-void kp_depthwise_prepare(kp_channel_block *block, const kp_depthwise_i8_args *args, size_t first, size_t count,
-                          size_t pieces, size_t group) {
+/* Channels `first` and so on, with `group` <= 4 taps to a vector of weights. vpdpbusd multiplies unsigned by signed:
+ * the inputs become x + 128, which the offsets make up for. */
+static void prepare(kp_channel_block *block, const kp_depthwise_i8_args *args, size_t first, size_t count,
+                    size_t pieces, size_t group) {
   const kp_epilogue_i8 *epilogue = &args->epilogue;
   block->first = first;
   block->count = count;
@@ -79,8 +81,7 @@ KP_SPECIALIZED void load_pairs(__m512i *pairs, const kp_channel_block *block, co
 KP_SPECIALIZED void add_pairs(__m512i *acc, const __m512i *pairs, const __m512i *weights) {
   __m512i lanes[4];
   kp_interleave_pairs_avx512(lanes, pairs);
-  KP_UNROLL
-  for (size_t j = 0; j < 4; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], lanes[j], weights[j]);
+  kp_add_products(acc, lanes, weights);
 }
 
 KP_SPECIALIZED void add_taps(__m512i *acc, const kp_channel_block *block, const kp_vector_pixels *at, size_t t,
@@ -93,8 +94,7 @@ KP_SPECIALIZED void add_taps(__m512i *acc, const kp_channel_block *block, const 
 /* A vector's sums, offsets added. */
 KP_SPECIALIZED void sum_taps(__m512i *acc, const kp_channel_block *block, const kp_vector_pixels *at, size_t tap_count,
                              size_t pieces) {
-  KP_UNROLL
-  for (size_t j = 0; j < 4; j++) acc[j] = block->offset[j];
+  kp_load_offsets(acc, block);
   if (tap_count == 9) { /* without a loop, the accumulators stay in registers */
     add_taps(acc, block, at, 0, 9, pieces);
     add_taps(acc, block, at, 4, 9, pieces);
@@ -144,8 +144,7 @@ KP_SPECIALIZED void run_silu_9(const kp_depthwise_i8_args *args, const kp_channe
       kp_scale_sums(y, acc, block);
       kp_silu_begin(&silu, y);
       find_pixels(&next, args, row, x + KP_PIECES / pieces, pieces);
-      KP_UNROLL
-      for (size_t j = 0; j < 4; j++) acc[j] = block->offset[j];
+      kp_load_offsets(acc, block);
       KP_UNROLL
       for (size_t i = 0; i < 3; i++) {
         kp_silu_step(&silu, 7 - 2 * i);
@@ -191,15 +190,17 @@ KP_SPECIALIZED void run(const kp_depthwise_i8_args *args, size_t first, size_t c
   const kp_epilogue_i8 *epilogue = &args->epilogue;
   kp_channel_block block;
   if (is_simple(epilogue) && args->tap_count == 9 && args->pixel_step == 3 && args->width > 1) {
-    kp_depthwise_prepare(&block, args, first, count, pieces, 3);
+    prepare(&block, args, first, count, pieces, 3);
     kp_depthwise_sliding(args, &block, pieces);
     return;
   }
-  kp_depthwise_prepare(&block, args, first, count, pieces, TAPS);
+  prepare(&block, args, first, count, pieces, TAPS);
   if (!is_simple(epilogue)) {
     run_general(args, &block, pieces);
   } else if (args->tap_count == 9 && epilogue->act == KP_ACT(KP_SILU)) {
     run_silu_9(args, &block, pieces);
+  } else if (epilogue->act == KP_ACT_NONE) {
+    run_as(args, &block, KP_ACT_NONE, args->tap_count, pieces);
   } else if (epilogue->act == KP_ACT(KP_SILU)) {
     run_as(args, &block, KP_ACT(KP_SILU), args->tap_count, pieces);
   } else if (epilogue->act == KP_ACT(KP_HARDSWISH)) {
@@ -221,26 +222,20 @@ void kp_depthwise_i8_avx512vnni(const kp_depthwise_i8_args *args) {
    * may be the output, what is computed twice is the same twice. */
   const bool twice = is_simple(&args->epilogue);
   const size_t channels = args->channels;
-  size_t c = 0;
-  for (; c + 64 <= channels; c += 64) run(args, c, 64, 4);
-  if (twice && channels > 64 && channels - c > 32) {
-    run(args, channels - 64, 64, 4);
-    return;
-  }
-  if (c + 32 <= channels) {
-    run(args, c, 32, 2);
-    c += 32;
-  }
-  if (twice && channels > 32 && channels - c > 16) {
-    run(args, channels - 32, 32, 2);
-    return;
-  }
-  for (; c < channels; c += KP_PIECE) {
+  for (size_t c = 0; c < channels;) {
     const size_t left = channels - c;
-    if (left >= KP_PIECE || (twice && channels > KP_PIECE)) {
-      run(args, left >= KP_PIECE ? c : channels - KP_PIECE, KP_PIECE, 1);
+    const bool back = twice && c > 0; /* there are as many before */
+    size_t step = left < KP_PIECE && !back ? left : KP_PIECE;
+    if (left >= 32 || (back && left > 16)) step = 32;
+    if (left >= 64 || (back && left > 32)) step = 64;
+    const size_t first = step > left ? channels - step : c;
+    if (step == 64) {
+      run(args, first, 64, 4);
+    } else if (step == 32) {
+      run(args, first, 32, 2);
     } else {
-      run(args, c, left, 1);
+      run(args, first, step, 1);
     }
+    c += step;
   }
 }

@@ -30,11 +30,6 @@ typedef struct kp_vector_pixels {
   int8_t *dst[KP_PIECES];
 } kp_vector_pixels;
 
-/* Channels `first` and so on, with `group` <= 4 taps to a vector of weights. vpdpbusd multiplies unsigned by signed: the
- * inputs become x + 128, which the offsets make up for. */
-void kp_depthwise_prepare(kp_channel_block *block, const kp_depthwise_i8_args *args, size_t first, size_t count,
-                          size_t pieces, size_t group);
-
 /* 3 by 3 taps, to int8 without a residual, where pixels side by side share two columns of taps. */
 void kp_depthwise_sliding(const kp_depthwise_i8_args *args, const kp_channel_block *block, size_t pieces);
 
@@ -57,6 +52,16 @@ KP_SPECIALIZED __m512i kp_load_tap(const kp_vector_pixels *at, size_t t, const k
     x = _mm512_inserti32x4(x, kp_load_piece(at->taps[3][t] + first, block->mask), 3);
   }
   return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
+}
+
+KP_SPECIALIZED void kp_load_offsets(__m512i *acc, const kp_channel_block *block) {
+  KP_UNROLL
+  for (size_t j = 0; j < 4; j++) acc[j] = block->offset[j];
+}
+
+KP_SPECIALIZED void kp_add_products(__m512i *acc, const __m512i *lanes, const __m512i *weights) {
+  KP_UNROLL
+  for (size_t j = 0; j < 4; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], lanes[j], weights[j]);
 }
 
 KP_SPECIALIZED void kp_scale_sums(__m512 *x, const __m512i *acc, const kp_channel_block *block) {

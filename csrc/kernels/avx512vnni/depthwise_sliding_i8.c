@@ -12,35 +12,25 @@ KP_SPECIALIZED void load_column(__m512i *lanes, const kp_channel_block *block, c
   kp_interleave_pairs_avx512(lanes, pairs);
 }
 
-KP_SPECIALIZED void load_offsets(__m512i *acc, const kp_channel_block *block) {
-  KP_UNROLL
-  for (size_t j = 0; j < 4; j++) acc[j] = block->offset[j];
-}
-
-KP_SPECIALIZED void add_column(__m512i *acc, const __m512i *lanes, const __m512i *weights) {
-  KP_UNROLL
-  for (size_t j = 0; j < 4; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], lanes[j], weights[j]);
-}
-
 /* Finishes x by SiLU and sums a pixel's taps into acc. */
 KP_SPECIALIZED void silu_beside(__m512 *x, __m512i *acc, __m512i columns[SIDE][4], size_t oldest,
                                 const kp_channel_block *block, const kp_vector_pixels *at, size_t pieces) {
   kp_silu_avx512vnni silu;
   kp_silu_begin(&silu, x);
-  load_offsets(acc, block);
+  kp_load_offsets(acc, block);
   kp_silu_step(&silu, 7);
-  add_column(acc, columns[(oldest + 1) % SIDE], block->weights[0]);
+  kp_add_products(acc, columns[(oldest + 1) % SIDE], block->weights[0]);
   kp_keep_beside(silu.u, acc);
   kp_silu_step(&silu, 6);
   kp_silu_step(&silu, 5);
   load_column(columns[oldest], block, at, 2 * SIDE, pieces);
   kp_keep_beside(silu.u, columns[oldest]);
   kp_silu_step(&silu, 4);
-  add_column(acc, columns[(oldest + 2) % SIDE], block->weights[1]);
+  kp_add_products(acc, columns[(oldest + 2) % SIDE], block->weights[1]);
   kp_keep_beside(silu.u, acc);
   kp_silu_step(&silu, 3);
   kp_silu_step(&silu, 2);
-  add_column(acc, columns[oldest], block->weights[2]);
+  kp_add_products(acc, columns[oldest], block->weights[2]);
   kp_keep_beside(silu.u, acc);
   kp_silu_step(&silu, 1);
   kp_silu_step(&silu, 0);
@@ -80,9 +70,9 @@ KP_SPECIALIZED void run_as(const kp_depthwise_i8_args *args, const kp_channel_bl
     load_column(columns[0], block, &at, 0, pieces);
     load_column(columns[1], block, &at, SIDE, pieces);
     load_column(columns[2], block, &at, 2 * SIDE, pieces);
-    load_offsets(acc, block);
+    kp_load_offsets(acc, block);
     KP_UNROLL
-    for (size_t i = 0; i < SIDE; i++) add_column(acc, columns[i], block->weights[i]);
+    for (size_t i = 0; i < SIDE; i++) kp_add_products(acc, columns[i], block->weights[i]);
     for (size_t x = 0; x < length;) {
       KP_UNROLL
       for (size_t i = 0; i < SIDE; i++) { /* columns[i] is the first of the pixel at hand */
@@ -93,10 +83,10 @@ KP_SPECIALIZED void run_as(const kp_depthwise_i8_args *args, const kp_channel_bl
         if (act == KP_ACT(KP_SILU)) {
           silu_beside(y, acc, columns, i, block, &next, pieces);
         } else {
-          load_offsets(acc, block);
+          kp_load_offsets(acc, block);
           load_column(columns[i], block, &next, 2 * SIDE, pieces);
           KP_UNROLL
-          for (size_t j = 0; j < SIDE; j++) add_column(acc, columns[(i + 1 + j) % SIDE], block->weights[j]);
+          for (size_t j = 0; j < SIDE; j++) kp_add_products(acc, columns[(i + 1 + j) % SIDE], block->weights[j]);
           kp_apply_act_i8_avx512(act, args->epilogue.act, y, 4);
         }
         kp_store_vector(&at, block, y, pieces, each);
@@ -109,6 +99,9 @@ KP_SPECIALIZED void run_as(const kp_depthwise_i8_args *args, const kp_channel_bl
 
 KP_SPECIALIZED void run(const kp_depthwise_i8_args *args, const kp_channel_block *block, size_t pieces) {
   switch (args->epilogue.act) {
+    case KP_ACT_NONE:
+      run_as(args, block, KP_ACT_NONE, pieces);
+      break;
     case KP_ACT(KP_SILU):
       run_as(args, block, KP_ACT(KP_SILU), pieces);
       break;

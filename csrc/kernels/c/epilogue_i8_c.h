@@ -1,4 +1,5 @@
-/* The epilogue of int8 matrix products and depthwise convolutions, scalar: the definition (kernels.h, kp_epilogue_i8). */
+/* The epilogue of int8 matrix products and depthwise convolutions, scalar: the definition (kernels.h, kp_epilogue_i8).
+ */
 #ifndef KP_KERNELS_C_EPILOGUE_I8_C_H
 #define KP_KERNELS_C_EPILOGUE_I8_C_H
 

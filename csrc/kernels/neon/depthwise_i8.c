@@ -18,8 +18,8 @@ KP_SPECIALIZED void add(int32x4_t acc[4], int16x8_t low, int16x8_t high) {
   acc[3] = vaddw_high_s16(acc[3], high);
 }
 
-/* out[p][..] = the accumulators of `count` channels from c on, of `pixels` <= 2 pixels, given their taps. The sum of two products fits 16
- * bits, since weights are at least -127: 2 * 128 * 127 < 2^15. */
+/* out[p][..] = the accumulators of `count` channels from c on, of `pixels` <= 2 pixels, given their taps. The sum of
+ * two products fits 16 bits, since weights are at least -127: 2 * 128 * 127 < 2^15. */
 KP_SPECIALIZED void accumulate(const kp_depthwise_i8_args *args, const int8_t *const *const *taps, size_t c,
                                size_t count, size_t pixels, int32_t *out) {
   const size_t tap_count = args->tap_count;

@@ -1,4 +1,5 @@
-/* The 16 lanes of attention, in float32 and on int8: what ../attention_lanes.h and ../attention_i8_lanes.h ask for. */
+/* The 16 lanes of attention, in float32 and on int8: what ../attention_lanes.h and ../attention_i8_lanes.h both ask
+ * for, but for `maximum`. */
 #ifndef KP_KERNELS_NEON_LANES_NEON_H
 #define KP_KERNELS_NEON_LANES_NEON_H
 
