@@ -166,8 +166,8 @@ class Encoder:
             return self._output(self._encode_one(image, text, user))
         if len(image) == 0:
             raise ArgumentError("image: expected at least one picture, got an empty batch")
-        texts = self._one_for_each("text", text, len(image), (str, bytes))
-        users = [user] * len(image) if _is_user(user) else self._one_for_each("user", user, len(image), ())
+        texts = self._one_for_each("text", text, len(image), isinstance(text, (str, bytes)))
+        users = self._one_for_each("user", user, len(image), _is_user(user))
         fields = [self._encode_one(*one) for one in zip(image, texts, users, strict=True)]
         batch: dict[str, Any] = {
             name: np.stack([one[name] for one in fields]) for name in fields[0] if name != "timings"
@@ -198,8 +198,8 @@ class Encoder:
         return EncoderOutput(**fields, trained=self.trained)
 
     @staticmethod
-    def _one_for_each(name: str, value: Any, count: int, single: tuple[type, ...]) -> Sequence[Any]:
-        if isinstance(value, single):
+    def _one_for_each(name: str, value: Any, count: int, is_one: bool) -> Sequence[Any]:
+        if is_one or not hasattr(value, "__len__"):  # `_encode_one` refuses what is neither one nor a sequence
             return [value] * count
         if len(value) != count:
             raise ArgumentError(f"{name}: expected one for each of {count} pictures, got {len(value)}")

@@ -47,7 +47,7 @@ class TextEncoder:
         self.model = model
         self._output = program.outputs[0].name
         self._width = int(program.outputs[0].shape[-1])
-        self._offset = int(model.metadata.get("keypilot.tokenizer.position_offset", 0))
+        self._offset = int(model.metadata["keypilot.tokenizer.position_offset"])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> TextEncoder:

@@ -211,6 +211,11 @@ def test_text_and_user_have_their_types(encoder: keypilot.Encoder) -> None:
         encoder.encode(picture(), text=3)  # type: ignore[arg-type]
     with pytest.raises(keypilot.ArgumentError, match="user: expected an integer, a float array .64,. or None, got str"):
         encoder.encode(picture(), user="3")  # type: ignore[arg-type]
+    for wrong in (True, 1.5):
+        with pytest.raises(keypilot.ArgumentError, match="user: expected an integer, a float array .64,. or None"):
+            encoder.encode([picture(), picture()], user=wrong)
+    with pytest.raises(keypilot.ArgumentError, match="text: expected str or bytes, got int"):
+        encoder.encode([picture(), picture()], text=3)  # type: ignore[arg-type]
 
 
 # ---- Runs ----

@@ -109,7 +109,7 @@ def regions_program(order: tuple[int, ...], *, detects: bool) -> ProgramBuilder:
     score = program.op("unary", [head("score", 1)], "sigmoid", f"N,{MASK},{MASK},1", "fn=sigmoid")
     score = program.op("alias", [score], "scores", f"N,{ANCHORS}", f"shape=N,{ANCHORS}")
     program.port("outputs", "scores", score, f"N,{ANCHORS}")
-    places = np.stack(np.meshgrid(*[np.arange(MASK) * 5.0] * 2)[::1], axis=-1).reshape(ANCHORS, 2)
+    places = np.stack(np.meshgrid(*[np.arange(MASK) * 5.0] * 2), axis=-1).reshape(ANCHORS, 2)
     corners = np.concatenate([places - 9, places + 16], axis=1).astype(np.float32)
     shift = program.op("alias", [head("corner", 4)], "shift", f"N,{ANCHORS},4", f"shape=N,{ANCHORS},4")
     boxes = program.op("binary", [shift, program.weight("corners", corners)], "boxes", f"N,{ANCHORS},4", "fn=add")
@@ -370,7 +370,7 @@ def test_a_model_that_does_not_ask_who_types_takes_no_user(tmp_path: Path) -> No
     encoder = load(tmp_path, *encoder_parts(user=False))
     assert encoder.user_count == 0
     assert_step_by_step(encoder, blobs(40, 40, 0), "see you at", None)
-    for user in (0, 3, np.zeros(64, np.float32)):
+    for user in (0, 3, -1, np.zeros(64, np.float32)):
         with pytest.raises(ArgumentError, match="user: expected none, as the model does not ask who types, got a"):
             encoder.encode(blobs(9, 9, 0), user=user)
 

@@ -207,6 +207,15 @@ REFUSED: list[tuple[str, Callable[[Document], None], str]] = [
     ("wordpiece", changed("model", "max_input_chars_per_word", to=0), "max_input_chars_per_word: expected 1 to 1000"),
     ("wordpiece", changed("pre_tokenizer", to={"type": "Whitespace"}), "pre_tokenizer: expected ByteLevel"),
     ("wordpiece", changed("post_processor", "single", to=[]), "post_processor: expected RobertaProcessing"),
+    ("wordpiece", changed("model", "continuing_subword_prefix", to=3), "continuing_subword_prefix: expected a string"),
+    ("clip", changed("model", "end_of_word_suffix", to=[1]), "end_of_word_suffix: expected a string"),
+    ("bpe", changed("model", "type", to=["BPE"]), "a part of another type"),
+    ("bpe", changed("model", "merges", to=5), "a part of another type"),
+    ("bpe", changed("added_tokens", to=5), "a part of another type"),
+    ("bpe", changed("model", "vocab", "a", to=[1]), "a part of another type"),
+    ("clip", changed("pre_tokenizer", "pretokenizers", 0, to="Split"), "a part of another type"),
+    ("clip", changed("normalizer", "normalizers", to=5), "a part of another type"),
+    ("wordpiece", changed("model", "unk_token", to=["[UNK]"]), "a part of another type"),
 ]
 
 

@@ -78,6 +78,6 @@ for core in "${cores[@]}"; do
   check_golden_digest "$core"
 done
 if [ "$configuration" = address ]; then
-  for model in sample wordpiece clip; do step tests/c/fuzz_model "$build/models/$model.gguf"; done
+  for model in sample wordpiece clip encoder; do step tests/c/fuzz_model "$build/models/$model.gguf"; done
   step tests/c/fuzz_model "$build/int8.gguf"
 fi

@@ -9,6 +9,9 @@
 /* True where item `a` belongs before item `b`. */
 typedef bool (*kp_less_fn)(const void *context, uint32_t a, uint32_t b);
 
+/* Puts the items in the order that `less` gives (not stable). */
+void kp_sort_items(uint32_t *items, size_t count, kp_less_fn less, const void *context);
+
 /* Sets indices to 0, 1, ..., count - 1 in the order that `less` gives (not stable). */
 void kp_sort_indices(uint32_t *indices, size_t count, kp_less_fn less, const void *context);
 

@@ -6,18 +6,10 @@
 
 /* ---- Non-maximum suppression ---- */
 
-/* By falling score, those under the least score last. `context` is a scored_anchors. */
-typedef struct scored_anchors {
-  const float *scores;
-  float min_score;
-} scored_anchors;
-
+/* By falling score, equals by rising index. `context` is the scores. */
 static bool precedes(const void *context, uint32_t a, uint32_t b) {
-  const scored_anchors *anchors = context;
-  bool a_counts = anchors->scores[a] >= anchors->min_score, b_counts = anchors->scores[b] >= anchors->min_score;
-  if (a_counts != b_counts) return a_counts;
-  if (a_counts && anchors->scores[a] != anchors->scores[b]) return anchors->scores[a] > anchors->scores[b];
-  return a < b;
+  const float *scores = context;
+  return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
 }
 
 typedef struct float_box {
@@ -40,11 +32,13 @@ static bool overlap(float_box a, float_box b, float max_overlap) {
 }
 
 int32_t kp_detections_keep(const kp_detections *detections, const kp_detection_settings *settings, uint32_t *kept) {
-  scored_anchors anchors = {detections->scores, settings->min_score};
-  kp_sort_indices(kept, (size_t)settings->anchors, precedes, &anchors);
+  size_t candidates = 0;
+  for (uint32_t anchor = 0; anchor < (uint32_t)settings->anchors; anchor++) {
+    if (detections->scores[anchor] >= settings->min_score) kept[candidates++] = anchor;
+  }
+  kp_sort_items(kept, candidates, precedes, detections->scores);
   int32_t count = 0;
-  for (int32_t i = 0; i < settings->anchors && count < settings->max_count; i++) {
-    if (!(detections->scores[kept[i]] >= settings->min_score)) break;
+  for (size_t i = 0; i < candidates && count < settings->max_count; i++) {
     float_box box = box_of(&detections->boxes, kept[i]);
     bool keep = true;
     for (int32_t j = 0; j < count && keep; j++) {
@@ -106,9 +100,9 @@ static int64_t count_in(const uint8_t *mask, int32_t side, kp_rect rect) {
   return count;
 }
 
-void kp_detections_choose(const kp_detections *detections, const kp_detection_settings *settings,
-                          const uint32_t grid[][4], const kp_mask_frame *frame, const kp_detection_buffers *buffers,
-                          uint8_t *masks) {
+int32_t kp_detections_choose(const kp_detections *detections, const kp_detection_settings *settings,
+                             const uint32_t grid[][4], const kp_mask_frame *frame, const kp_detection_buffers *buffers,
+                             uint8_t *masks) {
   int32_t side = frame->side, width = frame->width, height = frame->height;
   size_t pixels = (size_t)side * (size_t)side, row = (size_t)row_size(side);
   kp_planes rows = {
@@ -142,4 +136,5 @@ void kp_detections_choose(const kp_detections *detections, const kp_detection_se
       memcpy(masks + (size_t)region * pixels, buffers->mask, pixels);
     }
   }
+  return count;
 }

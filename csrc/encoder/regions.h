@@ -12,9 +12,9 @@ typedef struct kp_mask_frame {
   int32_t width, height;
 } kp_mask_frame;
 
-/* Clears every pixel of the mask but those of its largest 4-connected component within the picture; of equal components,
- * the one whose first pixel in raster order comes first. Pixels that cover none of the picture are cleared first.
- * `queue` has room for side * side entries. Returns the number of pixels left. */
+/* Clears every pixel of the mask but those of its largest 4-connected component within the picture; of equal
+ * components, the one whose first pixel in raster order comes first. Pixels that cover none of the picture are cleared
+ * first. `queue` has room for side * side entries. Returns the number of pixels left. */
 int32_t kp_mask_largest_component(uint8_t *mask, const kp_mask_frame *frame, int32_t *queue);
 
 /* The mask's bounding box in the picture's pixels: x0 = floor((mx0 * scale - box.x) * width / box.width), x1 =

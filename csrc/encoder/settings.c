@@ -224,20 +224,12 @@ static kp_status read_grid(const kp_gguf *gguf, kp_encoder_settings *settings, k
 
 static kp_status read_text_settings(const kp_model *model, kp_encoder_settings *settings, kp_error *error) {
   if (model->tokenizer == NULL) return kp_fail(error, KP_ERROR_MODEL, "the encoder expects a tokenizer in the file");
-  uint32_t max_tokens = kp_tokenizer_max_tokens(model->tokenizer);
-  uint32_t offset = kp_tokenizer_position_offset(model->tokenizer);
-  if (max_tokens < 1 || max_tokens > KP_MAX_SYMBOL || offset > INT32_MAX - KP_MAX_SYMBOL) {
-    return kp_fail(error, KP_ERROR_MODEL,
-                   "the encoder expects 1 to %d tokens and a position offset of at most %d, got "
-                   "%u and %u",
-                   KP_MAX_SYMBOL, INT32_MAX - KP_MAX_SYMBOL, (unsigned)max_tokens, (unsigned)offset);
-  }
-  settings->max_tokens = (int32_t)max_tokens;
-  settings->position_offset = (int32_t)offset;
+  settings->max_tokens = (int32_t)kp_tokenizer_max_tokens(model->tokenizer); /* kp_tokenizer_read bounds both */
+  settings->position_offset = (int32_t)kp_tokenizer_position_offset(model->tokenizer);
   return KP_OK;
 }
 
-/* The detections' program gives none, or all of its keys. */
+/* The keys that `detections` needs; all are required. */
 static kp_status read_detections(const kp_gguf *gguf, kp_detection_settings *detections, kp_error *error) {
   KP_TRY(read_share(gguf, "keypilot.encoder.detections.min_score", &detections->min_score, error));
   KP_TRY(read_share(gguf, "keypilot.encoder.detections.max_overlap", &detections->max_overlap, error));

@@ -206,15 +206,15 @@ static PyObject *image_detection_masks(PyObject *module, PyObject *args) {
                         &width, &height)) {
     return NULL;
   }
-  Py_ssize_t anchors = PyObject_Size(objects[1]);
+  PyArrayObject *scores = (PyArrayObject *)PyArray_FROMANY(objects[1], NPY_FLOAT32, 1, 1, NPY_ARRAY_CARRAY_RO);
+  npy_intp anchors = scores == NULL ? 0 : PyArray_DIM(scores, 0);
   PyArrayObject *grid = (PyArrayObject *)PyArray_FROMANY(grid_object, NPY_UINT32, 2, 2, NPY_ARRAY_CARRAY_RO);
   PyArrayObject *prototypes = (PyArrayObject *)PyArray_FROMANY(objects[3], NPY_FLOAT32, 3, 3, NPY_ARRAY_CARRAY_RO);
   npy_intp side = prototypes == NULL ? 1 : PyArray_DIM(prototypes, 1);
   npy_intp grid_shape[] = {KP_REGION_COUNT, 4}, prototypes_shape[] = {KP_DETECTION_COEFFICIENTS, side, side};
-  npy_intp shapes[][3] = {{anchors, 4}, {anchors}, {anchors, KP_DETECTION_COEFFICIENTS}};
+  npy_intp shapes[][2] = {{anchors, 4}, {anchors, KP_DETECTION_COEFFICIENTS}};
   PyArrayObject *boxes = float_array(state, objects[0], "boxes", 2, shapes[0]);
-  PyArrayObject *scores = float_array(state, objects[1], "scores", 1, shapes[1]);
-  PyArrayObject *coefficients = float_array(state, objects[2], "coefficients", 2, shapes[2]);
+  PyArrayObject *coefficients = float_array(state, objects[2], "coefficients", 2, shapes[1]);
   PyObject *result = NULL;
   bool fits = grid && prototypes && PyArray_CompareLists(PyArray_DIMS(grid), grid_shape, 2) &&
               PyArray_CompareLists(PyArray_DIMS(prototypes), prototypes_shape, 3);
@@ -235,10 +235,11 @@ static PyObject *image_detection_masks(PyObject *module, PyObject *args) {
       kp_mask_frame frame = mask_frame((int32_t)side, image_side, width, height);
       settings.anchors = (int32_t)anchors;
       const uint32_t(*cells)[4] = PyArray_DATA(grid);
-      kp_detections_choose(&detections, &settings, cells, &frame, &buffers, PyArray_DATA(masks));
-      int32_t count = kp_detections_keep(&detections, &settings, buffers.kept);
+      int32_t count = kp_detections_choose(&detections, &settings, cells, &frame, &buffers, PyArray_DATA(masks));
       PyObject *indices = PySequence_GetSlice((PyObject *)kept, 0, count);
       result = indices == NULL ? NULL : Py_BuildValue("NO", indices, masks);
+    } else if (!PyErr_Occurred()) {
+      PyErr_NoMemory();
     }
     PyMem_Free(buffers.prototypes);
     PyMem_Free(buffers.mask);

@@ -278,9 +278,14 @@ static bool user_from_object(const kp_py_state *state, PyObject *object, const k
   if (PyLong_Check(object)) {
     user->id = PyLong_AsLongLong(object);
     if (user->id == -1 && PyErr_Occurred()) return false;
-    if (user->id >= 0 || info->user_count == 0) return true;
-    kp_py_fail(state, KP_ERROR_ARGUMENT, "user: expected 0 to %lld, got %lld", (long long)info->user_count - 1,
-               (long long)user->id);
+    if (user->id != KP_UNKNOWN_USER) return true; /* kp_encode checks it */
+    if (info->user_count == 0) {
+      kp_py_fail(state, KP_ERROR_ARGUMENT,
+                 "user: expected none, as the model does not ask who types, got a user's number");
+    } else {
+      kp_py_fail(state, KP_ERROR_ARGUMENT, "user: expected 0 to %lld, got %d", (long long)info->user_count - 1,
+                 KP_UNKNOWN_USER);
+    }
     return false;
   }
   *vector = (PyArrayObject *)PyArray_FROMANY(object, NPY_FLOAT32, 0, 0, NPY_ARRAY_CARRAY_RO);

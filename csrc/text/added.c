@@ -68,11 +68,11 @@ static kp_status parse_flags(kp_string text, size_t index, added_flags *flags, k
 }
 
 /* The token's text as code points, in memory of `arena`. */
-static kp_status read_codes(kp_string token, const kp_normalizer *normalizer, kp_arena *arena, kp_added_token *added,
-                            kp_error *error) {
+static kp_status read_codes(kp_string token, size_t index, const kp_normalizer *normalizer, kp_arena *arena,
+                            kp_added_token *added, kp_error *error) {
   if (token.size > UINT32_MAX / 64) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: expected at most %u bytes, got %zu", UINT32_MAX / 64,
-                   token.size);
+    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.added_tokens[%zu]: expected at most %u bytes, got %zu",
+                   index, UINT32_MAX / 64, token.size);
   }
   size_t room = KP_NORMALIZED_ROOM(token.size);
   uint32_t *codes = kp_arena_calloc(arena, token.size + 2 * room, sizeof *codes);
@@ -83,7 +83,8 @@ static kp_status read_codes(kp_string token, const kp_normalizer *normalizer, kp
     added->codes = kp_normalize(normalizer, codes + token.size, codes + token.size + room, codes, &added->length);
   }
   if (added->length == 0) {
-    return kp_fail(error, KP_ERROR_MODEL, "keypilot.tokenizer.added_tokens: expected tokens, got one without a text");
+    return kp_fail(error, KP_ERROR_MODEL,
+                   "keypilot.tokenizer.added_tokens[%zu]: expected tokens, got one without a text", index);
   }
   return KP_OK;
 }
@@ -120,7 +121,7 @@ kp_status kp_added_create(const kp_string *tokens, size_t token_count, const int
     added_flags wanted = {false, false, false, false};
     KP_TRY(parse_flags(flags[i], i, &wanted, error));
     kp_added_token token = {.id = ids[i], .takes_left = wanted.takes_left, .takes_right = wanted.takes_right};
-    KP_TRY(read_codes(tokens[ids[i]], wanted.normalized ? normalizer : NULL, arena, &token, error));
+    KP_TRY(read_codes(tokens[ids[i]], i, wanted.normalized ? normalizer : NULL, arena, &token, error));
     add_to_set(wanted.normalized ? &added->normalized : &added->raw, token);
     added->outside[ids[i]] = wanted.outside;
   }

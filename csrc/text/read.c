@@ -1,9 +1,8 @@
 /* The tokenizer's keys in a model file. */
 #include <string.h>
 
+#include "model/program.h"
 #include "text/tokenizer.h"
-
-#define MOST_TEXT_TOKENS 4096u /* of a program: docs/model-file.md, "Shapes" */
 
 static kp_status read_strings(const kp_gguf *gguf, const char *key, kp_strings *strings, kp_error *error) {
   return kp_gguf_strings(gguf, key, &strings->strings, &strings->count, error);
@@ -56,7 +55,7 @@ kp_status kp_tokenizer_read(const kp_gguf *gguf, kp_arena *arena, kp_tokenizer *
   KP_TRY(read_strings(gguf, "keypilot.tokenizer.added_tokens.flags", &spec.added_flags, error));
   KP_TRY(read_ids(gguf, arena, "keypilot.tokenizer.prefix", &spec.prefix, error));
   KP_TRY(read_ids(gguf, arena, "keypilot.tokenizer.suffix", &spec.suffix, error));
-  KP_TRY(read_bounded(gguf, "keypilot.tokenizer.max_tokens", 1, MOST_TEXT_TOKENS, &spec.max_tokens, error));
-  KP_TRY(read_bounded(gguf, "keypilot.tokenizer.position_offset", 0, MOST_TEXT_TOKENS, &spec.position_offset, error));
+  KP_TRY(read_bounded(gguf, "keypilot.tokenizer.max_tokens", 1, KP_MAX_SYMBOL, &spec.max_tokens, error));
+  KP_TRY(read_bounded(gguf, "keypilot.tokenizer.position_offset", 0, KP_MAX_SYMBOL, &spec.position_offset, error));
   return kp_tokenizer_create(&spec, arena, tokenizer, error);
 }

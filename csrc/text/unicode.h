@@ -12,8 +12,8 @@ size_t kp_utf8_decode(uint32_t *codes, const uint8_t *text, size_t size);
 /* The UTF-8 bytes of one code point, 1 to 4. */
 size_t kp_utf8_encode(uint8_t bytes[4], uint32_t code);
 
-/* Code points that normalising `size` bytes of UTF-8 needs room for, whatever the steps are: decomposition makes at most
- * 3 of 2 bytes, lower case 2 of 2 (U+0130 only), and spaces around an ideograph 3 of 3. */
+/* Code points that normalising `size` bytes of UTF-8 needs room for, whatever the steps are: decomposition makes at
+ * most 3 of 2 bytes, lower case 2 of 2 (U+0130 only), and spaces around an ideograph 3 of 3. */
 #define KP_NORMALIZED_ROOM(size) (2 * (size) + 4)
 
 /* Unicode's normalisation forms D and C (UAX #15). `dst` and `scratch` have KP_NORMALIZED_ROOM of the UTF-8 that `src`

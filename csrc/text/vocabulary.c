@@ -52,20 +52,14 @@ static kp_status add_token(kp_vocabulary *vocabulary, size_t id, kp_error *error
 
 kp_status kp_vocabulary_create(const kp_string *tokens, size_t count, const bool *left_out, kp_arena *arena,
                                kp_vocabulary *vocabulary, kp_error *error) {
-  if (count == 0 || count >= KP_MAX_TOKENS) {
-    return kp_fail(error, KP_ERROR_MODEL, "tokenizer.ggml.tokens: expected 1 to %u tokens, got %zu", KP_MAX_TOKENS - 1,
-                   count);
-  }
   size_t size = kp_table_size(count);
-  *vocabulary = (kp_vocabulary){.tokens = tokens,
-                                .count = count,
-                                .slots = kp_arena_calloc(arena, size, sizeof *vocabulary->slots),
-                                .mask = size - 1};
+  *vocabulary = (kp_vocabulary){
+      .tokens = tokens, .slots = kp_arena_calloc(arena, size, sizeof *vocabulary->slots), .mask = size - 1};
   if (vocabulary->slots == NULL) {
     return kp_fail(error, KP_ERROR_MEMORY, "no memory for a vocabulary of %zu tokens", count);
   }
   for (size_t id = 0; id < count; id++) {
-    if (left_out == NULL || !left_out[id]) KP_TRY(add_token(vocabulary, id, error));
+    if (!left_out[id]) KP_TRY(add_token(vocabulary, id, error));
   }
   return KP_OK;
 }

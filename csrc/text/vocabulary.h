@@ -22,8 +22,7 @@ typedef struct kp_vocabulary_slot {
 
 typedef struct kp_vocabulary {
   const kp_string *tokens; /* by id */
-  size_t count;
-  size_t longest; /* in bytes */
+  size_t longest;          /* in bytes */
   kp_vocabulary_slot *slots;
   size_t mask;
 } kp_vocabulary;
@@ -35,8 +34,8 @@ static inline uint64_t kp_hash_more(uint64_t hash, const char *data, size_t size
   return hash;
 }
 
-/* Indexes the tokens, but for those marked in `left_out` (by id; NULL: none). `tokens` stays the caller's, and must
- * outlive this. KP_ERROR_MODEL where one occurs twice. */
+/* Indexes the tokens, fewer than KP_MAX_TOKENS, but for those marked in `left_out`, by id. `tokens` stays the caller's,
+ * and must outlive this. KP_ERROR_MODEL where one occurs twice. */
 kp_status kp_vocabulary_create(const kp_string *tokens, size_t count, const bool *left_out, kp_arena *arena,
                                kp_vocabulary *vocabulary, kp_error *error);
 

@@ -9,7 +9,7 @@ takes the standard library only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -73,7 +73,15 @@ def tokenizer_metadata(path: Path | str) -> dict[str, Any]:
         raise UnsupportedError(f"{path}: expected a tokenizer.json, got what is not JSON in UTF-8 ({error})") from error
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise UnsupportedError(f'{path}: expected a tokenizer.json, a JSON object with an object "model"')
+    try:
+        return _metadata(path, document)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"{path}: expected a tokenizer.json, got one with a part of another type ({error})"
+        ) from error
 
+
+def _metadata(path: Path | str, document: Mapping[str, Any]) -> dict[str, Any]:
     model = document["model"]
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict):
@@ -102,23 +110,14 @@ def tokenizer_metadata(path: Path | str) -> dict[str, Any]:
     keys |= _word_pieces(path, model) if kind == "WordPiece" else _byte_pairs(path, model)
 
     roles = {
-        "bos": (_token_of(prefix[:1], keys),),
-        "eos": (_token_of(suffix[-1:], keys),),
-        "padding": _PADDING,
-        "unknown": (model.get("unk_token"), *_UNKNOWN),
-        "mask": _MASK,
+        "bos": prefix[:1],
+        "eos": suffix[-1:],
+        "padding": [ids[token] for token in _PADDING if token in ids],
+        "unknown": [ids[token] for token in (model.get("unk_token"), *_UNKNOWN) if token in ids],
+        "mask": [ids[token] for token in _MASK if token in ids],
     }
-    for role, tokens in roles.items():
-        found = next((ids[token] for token in tokens if token in ids), None)
-        if found is not None:
-            keys[f"tokenizer.ggml.{role}_token_id"] = found
+    keys |= {f"tokenizer.ggml.{role}_token_id": found[0] for role, found in roles.items() if found}
     return {key: value for key, value in keys.items() if value not in ([], "")}
-
-
-def _token_of(ids: Sequence[int], keys: Mapping[str, Any]) -> str | None:
-    """The token of the only id, or None where there is none."""
-    token: str | None = keys["tokenizer.ggml.tokens"][ids[0]] if ids else None
-    return token
 
 
 def _added_tokens(path: Path | str, document: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -150,10 +149,13 @@ def _by_id(path: Path | str, ids: Mapping[str, int]) -> list[str]:
 
 def _byte_pairs(path: Path | str, model: Mapping[str, Any]) -> dict[str, Any]:
     _expect(path, "model", model, _BYTE_PAIRS)
+    suffix = model.get("end_of_word_suffix") or ""
+    if not isinstance(suffix, str):
+        raise UnsupportedError(f"{path}: model.end_of_word_suffix: expected a string, got {_shown(suffix)}")
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.merges": _merges(path, model),
-        "keypilot.tokenizer.word_suffix": model.get("end_of_word_suffix") or "",
+        "keypilot.tokenizer.word_suffix": suffix,
     }
 
 
@@ -177,9 +179,14 @@ def _word_pieces(path: Path | str, model: Mapping[str, Any]) -> dict[str, Any]:
         raise UnsupportedError(f"{path}: model.unk_token: expected a token of the vocabulary, got {_shown(unknown)}")
     if not isinstance(most, int) or not 1 <= most <= 1000:
         raise UnsupportedError(f"{path}: model.max_input_chars_per_word: expected 1 to 1000, got {_shown(most)}")
+    continuation = model.get("continuing_subword_prefix", "##")
+    if not isinstance(continuation, str):
+        raise UnsupportedError(
+            f"{path}: model.continuing_subword_prefix: expected a string, got {_shown(continuation)}"
+        )
     return {
         "tokenizer.ggml.model": "bert",
-        "keypilot.tokenizer.continuation": model.get("continuing_subword_prefix", "##"),
+        "keypilot.tokenizer.continuation": continuation,
         "keypilot.tokenizer.max_word_characters": most,
     }
 
@@ -187,6 +194,7 @@ def _word_pieces(path: Path | str, model: Mapping[str, Any]) -> dict[str, Any]:
 def _normalizer(path: Path | str, normalizer: Any) -> list[str]:
     """The steps of a normaliser, in order."""
     kind = normalizer.get("type") if isinstance(normalizer, dict) else None
+    refused = UnsupportedError(f"{path}: normalizer: expected {_STEPS}, got {_shown(normalizer)}")
     steps: list[str] = []
     if normalizer is None:
         pass
@@ -208,9 +216,9 @@ def _normalizer(path: Path | str, normalizer: Any) -> list[str]:
         }
         steps = [step for step, is_wanted in wanted.items() if is_wanted]
     else:
-        steps = ["unknown", "unknown"]
+        raise refused
     if len(steps) != len(set(steps)):
-        raise UnsupportedError(f"{path}: normalizer: expected {_STEPS}, got {_shown(normalizer)}")
+        raise refused
     return steps
 
 

@@ -24,11 +24,11 @@ const char *check_model_path(const char *name, char path[512]) {
   return path;
 }
 
-kp_model *check_open_sample(const kp_allocator *allocator) {
+kp_model *check_open(const char *name, const kp_allocator *allocator) {
   char path[512];
   kp_model *model = NULL;
   kp_model_options options = {.allocator = allocator, .isa = UINT32_MAX};
-  CHECK_OK(kp_model_open(check_model_path("sample.gguf", path), &options, &model, &error));
+  CHECK_OK(kp_model_open(check_model_path(name, path), &options, &model, &error));
   return model;
 }
 
@@ -55,6 +55,19 @@ static void counting_release(void *context, void *pointer, size_t size) {
 
 kp_allocator check_counting(check_allocator *state) {
   return (kp_allocator){.alloc = counting_alloc, .release = counting_release, .context = state};
+}
+
+void check_failing_allocations(check_work *work, const char *file, size_t least) {
+  check_allocator state = {.fail_at = SIZE_MAX};
+  kp_allocator allocator = check_counting(&state);
+  CHECK_OK(work(&allocator, file, &error));
+  size_t total = state.total;
+  CHECK(state.live == 0 && total > least);
+  for (size_t fail_at = 0; fail_at < total; fail_at++) {
+    state = (check_allocator){.fail_at = fail_at};
+    CHECK_FAILS(work(&allocator, file, &error), KP_ERROR_MEMORY, "memory");
+    CHECK(state.live == 0 && state.bytes == 0);
+  }
 }
 
 #if defined(__x86_64__)

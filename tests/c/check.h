@@ -53,8 +53,8 @@ extern const char *check_models;
 /* "<check_models>/<name>" */
 const char *check_model_path(const char *name, char path[512]);
 
-/* The sample model, opened with `allocator` (NULL: malloc) and every level of the processor. */
-kp_model *check_open_sample(const kp_allocator *allocator);
+/* A model file of check_models, opened with `allocator` (NULL: malloc) and every level of the processor. */
+kp_model *check_open(const char *name, const kp_allocator *allocator);
 
 /* malloc with a count of what is live, and failure at a chosen allocation. */
 typedef struct check_allocator {
@@ -65,6 +65,10 @@ typedef struct check_allocator {
 } check_allocator;
 
 kp_allocator check_counting(check_allocator *state);
+
+/* Each allocation of `work` on a model file, more than `least`, fails in turn: KP_ERROR_MEMORY, and nothing is left. */
+typedef kp_status check_work(const kp_allocator *allocator, const char *file, kp_error *error);
+void check_failing_allocations(check_work *work, const char *file, size_t least);
 
 /* The processor's floating-point control word, without sticky flags; and one, as a host may set it, that flushes
  * denormals to zero and rounds towards zero. */

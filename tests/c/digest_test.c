@@ -53,7 +53,7 @@ static size_t lines_of(const char *text) {
 }
 
 static void a_digest_has_a_header_and_a_line_for_every_tensor_that_is_computed(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = NULL;
   CHECK_OK(kp_session_create(model, 1, &session, &error));
   static text_log log;
@@ -76,7 +76,7 @@ static void a_digest_has_a_header_and_a_line_for_every_tensor_that_is_computed(v
 }
 
 static void a_writer_that_stops_ends_the_run_and_the_session_stays_usable(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = NULL;
   CHECK_OK(kp_session_create(model, 1, &session, &error));
   static text_log log;
@@ -100,7 +100,7 @@ static void a_writer_that_stops_ends_the_run_and_the_session_stays_usable(void) 
 static void a_digest_allocates_nothing(void) {
   check_allocator state = {.fail_at = SIZE_MAX};
   kp_allocator allocator = check_counting(&state);
-  kp_model *model = check_open_sample(&allocator);
+  kp_model *model = check_open("sample.gguf", &allocator);
   kp_session *session = NULL;
   CHECK_OK(kp_session_create(model, 2, &session, &error));
   CHECK_OK(run_arithmetic(session, &error));

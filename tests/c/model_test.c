@@ -4,7 +4,7 @@
 enum { ARITHMETIC = 0, TEXT = 1, PICTURE = 2 }; /* the sample's programs */
 
 static void a_model_tells_what_is_in_it(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   CHECK(kp_model_program_count(model) == 3);
   CHECK(strcmp(kp_model_program_name(model, TEXT), "text") == 0 && kp_model_program_name(model, 3) == NULL);
   CHECK(kp_model_find_program(model, "picture") == PICTURE && kp_model_find_program(model, "pict") == -1);

@@ -74,7 +74,7 @@ static kp_status run(kp_session *session, samples *s, size_t program, int64_t n,
 /* ---- Running ---- */
 
 static void arithmetic_gives_the_numbers_that_pen_and_paper_give(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 2);
   static samples s;
   fill_samples(&s);
@@ -116,7 +116,7 @@ static void check_batch_item(kp_session *batch_session, kp_session *single_sessi
 }
 
 static void a_batch_on_several_threads_gives_what_each_item_gives_alone(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *batch = create_session(model, 4), *single = create_session(model, 1);
   for (int64_t item = 0; item < MOST_BATCH; item++) {
     check_batch_item(batch, single, TEXT, item);
@@ -128,7 +128,7 @@ static void a_batch_on_several_threads_gives_what_each_item_gives_alone(void) {
 }
 
 static void the_hosts_flush_to_zero_changes_no_result_and_stays_set(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 2);
   static samples s;
   kp_tensor outputs[MOST_OUTPUTS];
@@ -168,7 +168,7 @@ static bool log_tap(void *context, size_t program, size_t tap, const kp_tensor *
 }
 
 static void taps_are_called_in_execution_order_with_the_value_of_that_time(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   static samples s;
   s.x[0] = -3; /* total -2, relu 0 (in place), product 0 */
@@ -199,7 +199,7 @@ static bool count_tap(void *context, size_t program, size_t tap, const kp_tensor
 }
 
 static void every_tap_of_every_program_is_called_once(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   static samples s;
   fill_samples(&s);
@@ -217,7 +217,7 @@ static void every_tap_of_every_program_is_called_once(void) {
 /* ---- Wrong arguments ---- */
 
 static void wrong_inputs_are_refused_by_name_with_expected_and_got(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   static samples s;
   fill_samples(&s);
@@ -261,7 +261,7 @@ static void wrong_inputs_are_refused_by_name_with_expected_and_got(void) {
 }
 
 static void inputs_that_are_not_finite_are_refused_by_element(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   static samples s;
   static const float wrong[] = {NAN, INFINITY, -INFINITY};
@@ -284,7 +284,7 @@ static void inputs_that_are_not_finite_are_refused_by_element(void) {
 }
 
 static void an_index_outside_a_table_names_the_operator(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   static samples s;
   fill_samples(&s);
@@ -300,7 +300,7 @@ static void an_index_outside_a_table_names_the_operator(void) {
 /* ---- Costs ---- */
 
 static void costs_count_the_operators_that_run(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 1);
   kp_program_cost cost;
   CHECK_OK(kp_session_cost(session, ARITHMETIC, 2, 1, &cost, &error));
@@ -323,7 +323,7 @@ static void costs_count_the_operators_that_run(void) {
 static void a_run_with_known_shapes_allocates_nothing(void) {
   check_allocator state = {.fail_at = SIZE_MAX};
   kp_allocator allocator = check_counting(&state);
-  kp_model *model = check_open_sample(&allocator);
+  kp_model *model = check_open("sample.gguf", &allocator);
   kp_session *session = create_session(model, 2);
   static samples s;
   fill_samples(&s);
@@ -344,7 +344,7 @@ static void a_run_with_known_shapes_allocates_nothing(void) {
 static void the_plan_used_longest_ago_goes_first(void) {
   check_allocator state = {.fail_at = SIZE_MAX};
   kp_allocator allocator = check_counting(&state);
-  kp_model *model = check_open_sample(&allocator);
+  kp_model *model = check_open("sample.gguf", &allocator);
   kp_session *session = create_session(model, 1);
   static samples s;
   fill_samples(&s);
@@ -366,13 +366,13 @@ static void the_plan_used_longest_ago_goes_first(void) {
 }
 
 /* Everything that allocates, from the file to the last result. */
-static kp_status do_everything(const kp_allocator *allocator, kp_error *error) {
+static kp_status do_everything(const kp_allocator *allocator, const char *file, kp_error *error) {
   char path[512];
   static samples s;
   fill_samples(&s);
   kp_model_options options = {.allocator = allocator, .isa = UINT32_MAX};
   kp_model *model = NULL;
-  KP_TRY(kp_model_open(check_model_path("sample.gguf", path), &options, &model, error));
+  KP_TRY(kp_model_open(check_model_path(file, path), &options, &model, error));
   kp_session *session = NULL;
   kp_status status = kp_session_create(model, 2, &session, error);
   kp_tensor outputs[MOST_OUTPUTS];
@@ -388,22 +388,13 @@ static kp_status do_everything(const kp_allocator *allocator, kp_error *error) {
 }
 
 static void every_allocation_that_fails_is_an_error_and_leaks_nothing(void) {
-  check_allocator state = {.fail_at = SIZE_MAX};
-  kp_allocator allocator = check_counting(&state);
-  CHECK_OK(do_everything(&allocator, &error));
-  size_t total = state.total;
-  CHECK(state.live == 0 && total > 10);
-  for (size_t fail_at = 0; fail_at < total; fail_at++) {
-    state = (check_allocator){.fail_at = fail_at};
-    CHECK_FAILS(do_everything(&allocator, &error), KP_ERROR_MEMORY, "memory");
-    CHECK(state.live == 0 && state.bytes == 0);
-  }
+  check_failing_allocations(do_everything, "sample.gguf", 10);
 }
 
 static void a_session_is_usable_after_an_allocation_failed(void) {
   check_allocator state = {.fail_at = SIZE_MAX};
   kp_allocator allocator = check_counting(&state);
-  kp_model *model = check_open_sample(&allocator);
+  kp_model *model = check_open("sample.gguf", &allocator);
   kp_session *session = create_session(model, 1);
   static samples s;
   fill_samples(&s);
@@ -427,7 +418,7 @@ static void release_extra(void *data, const kp_allocator *allocator) { kp_free(a
 static void a_session_releases_what_a_layer_above_left_in_it(void) {
   check_allocator state = {.fail_at = SIZE_MAX};
   kp_allocator allocator = check_counting(&state);
-  kp_model *model = check_open_sample(&allocator);
+  kp_model *model = check_open("sample.gguf", &allocator);
   kp_session *session = create_session(model, 1);
   *kp_session_extra_of(session) = (kp_session_extra){kp_calloc(&allocator, 1, 100), release_extra};
   kp_session_close(session);
@@ -472,7 +463,7 @@ static void *call_model(void *argument) {
 }
 
 static void callers_with_a_session_each_get_what_one_gets_alone(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 2);
   static samples s;
   fill_samples(&s);
@@ -494,7 +485,7 @@ static void callers_with_a_session_each_get_what_one_gets_alone(void) {
 }
 
 static void a_forked_child_can_run_and_close_its_parents_session(void) {
-  kp_model *model = check_open_sample(NULL);
+  kp_model *model = check_open("sample.gguf", NULL);
   kp_session *session = create_session(model, 3);
   static samples s;
   fill_samples(&s);

@@ -171,18 +171,7 @@ static kp_status tokenize_long(const kp_allocator *allocator, const char *file, 
 
 static void an_allocation_that_fails_is_an_error_and_leaks_nothing(void) {
   static const char *const files[] = {"sample.gguf", "wordpiece.gguf", "clip.gguf"};
-  for (size_t i = 0; i < 3; i++) {
-    check_allocator state = {.fail_at = SIZE_MAX};
-    kp_allocator allocator = check_counting(&state);
-    CHECK_OK(tokenize_long(&allocator, files[i], &error));
-    size_t total = state.total;
-    CHECK(state.live == 0 && total > 4);
-    for (size_t fail_at = 0; fail_at < total; fail_at++) {
-      state = (check_allocator){.fail_at = fail_at};
-      CHECK_FAILS(tokenize_long(&allocator, files[i], &error), KP_ERROR_MEMORY, "memory");
-      CHECK(state.live == 0 && state.bytes == 0);
-    }
-  }
+  for (size_t i = 0; i < 3; i++) check_failing_allocations(tokenize_long, files[i], 4);
 }
 
 const check_test tokenizer_tests[] = {TEST(words_are_the_longest_pieces),
