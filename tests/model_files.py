@@ -222,7 +222,7 @@ def encoder_metadata(*, user_count: int) -> dict[str, Any]:
     return {
         "keypilot.trained": False,
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.tokens": [*specials, *_byte_characters(), "ab"],
+        "tokenizer.ggml.tokens": [*specials, *byte_characters(), "ab"],
         "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.add_space_prefix": False,
@@ -237,10 +237,11 @@ def encoder_metadata(*, user_count: int) -> dict[str, Any]:
     }
 
 
-def _byte_characters() -> list[str]:
-    """GPT-2's character for each byte, in the order of its vocabulary."""
+def byte_characters() -> dict[str, int]:
+    """GPT-2's character for each byte, and the byte, in the order of its vocabulary."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return [*map(chr, printable), *(chr(0x100 + i) for i in range(256 - len(printable)))]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
 def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -173,7 +173,6 @@ QUICK = {
 }
 
 SLOW = {
-    "ResNet-18": _of_timm("resnet18", int8=False),
     "MobileNetV2": _of_timm("mobilenetv2_050"),
     "EfficientNet-Lite0": _of_timm("tf_efficientnet_lite0", int8=False),
     "ConvNeXtV2": _of_timm("convnextv2_atto", int8=False),

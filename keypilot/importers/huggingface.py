@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from keypilot.errors import ArgumentError, UnsupportedError
-from keypilot.importers.imported import IMAGENET_MEAN, IMAGENET_STD, ImageInput, Imported
+from keypilot.importers.imported import ImageInput, Imported
 from keypilot.importers.timm_models import timm_folder
 from keypilot.importers.weights import listed
+from keypilot.reference.config import IMAGENET_MEAN, IMAGENET_STD
 from keypilot.reference.timm_shim import import_timm
 from keypilot.reference.tokenizer import tokenizer_metadata
 

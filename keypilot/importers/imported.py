@@ -14,9 +14,6 @@ from torch import nn
 from keypilot.convert.compile import ProgramSource, compile_programs
 from keypilot.importers.calibration import image_batches, text_batches
 
-#: Of the RGB channels of ImageNet's pictures.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageInput:

@@ -44,6 +44,12 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "user": ("table", "none"),
 }
 
+#: Text encoder -> the tokens that it has positions for; the others have as many as `max_tokens`.
+TEXT_POSITIONS = {**dict.fromkeys(("bert_tiny", "tinybert", "minilm_2", "minilm_6"), 512), "mobileclip": 77}
+
+#: Of the RGB channels of ImageNet's pictures, from 0 to 1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 #: Global image encoders that read the feature map of the screen; the others are networks of their own.
 POOLED_IMAGES = ("projection", "pool_linear")
 
@@ -55,8 +61,8 @@ REGION_NETWORKS = ("mobile_sam", "fast_sam_s", "fast_sam_x")
 _PICTURES: dict[str, dict[str, Any]] = {
     "mobilenetv3_small": {
         "image_side": 224,
-        "image_mean": (0.485, 0.456, 0.406),
-        "image_std": (0.229, 0.224, 0.225),
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
     }
 }
 
@@ -133,6 +139,15 @@ class EncoderConfig:
             number = getattr(self, field)
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{field}: expected a positive integer, got {number!r}")
+        positions = TEXT_POSITIONS.get(self.text, self.max_tokens)
+        if self.max_tokens > positions:
+            raise ValueError(
+                f"max_tokens: expected at most {positions}, the positions of text {self.text!r}, got {self.max_tokens}"
+            )
+        if self.regions.startswith("fast_sam") and self.regions_side % 32:
+            raise ValueError(
+                f"regions_side: expected a multiple of 32 with regions {self.regions!r}, got {self.regions_side}"
+            )
         if len(self.grid) != len(REGIONS):
             raise ValueError(f"grid: expected {len(REGIONS)} cells, one for each of {REGIONS}, got {len(self.grid)}")
 
@@ -163,12 +178,15 @@ class EncoderConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields.keys() - set(known):
             raise ValueError(f"expected fields of {', '.join(known)}, got {name!r}")
-        for name in ("image_mean", "image_std", "image_pad"):
-            if name in fields:
-                fields[name] = tuple(fields[name])
-        if "grid" in fields:
-            fields["grid"] = tuple(tuple(cell) for cell in fields["grid"])
-        return cls(**fields)
+        try:
+            for name in ("image_mean", "image_std", "image_pad"):
+                if name in fields:
+                    fields[name] = tuple(fields[name])
+            if "grid" in fields:
+                fields["grid"] = tuple(tuple(cell) for cell in fields["grid"])
+            return cls(**fields)
+        except TypeError as error:
+            raise ValueError(f"expected the types of EncoderConfig's fields: {error}") from error
 
 
 _BASE = EncoderConfig(int8_bytes=5_800_000)

@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from keypilot.reference.backbone import FeaturePyramid, build_backbone
-from keypilot.reference.config import EMBEDDING_SIZE, POOLED_IMAGES, REGION_NETWORKS, REGIONS, USER_SIZE, EncoderConfig
+from keypilot.reference.config import (
+    EMBEDDING_SIZE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    POOLED_IMAGES,
+    REGION_NETWORKS,
+    REGIONS,
+    USER_SIZE,
+    EncoderConfig,
+)
 from keypilot.reference.detections import LIMITS
 from keypilot.reference.fusion import Fusion
 from keypilot.reference.global_image import ImagePicture, build_global_image
@@ -117,15 +126,10 @@ class KeyPilotEncoder(nn.Module):
         """The picture of the program `regions`; None where there is none."""
         match self.config.regions:
             case "mobile_sam":
-                return ImagePicture(self.config.regions_side, _SAM_MEAN, _SAM_STD)
+                return ImagePicture(self.config.regions_side, IMAGENET_MEAN, IMAGENET_STD)
             case "fast_sam_s" | "fast_sam_x":
                 return ImagePicture(self.config.regions_side, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         return None
-
-
-#: SAM's normalisation, of pictures in 0 to 1.
-_SAM_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
-_SAM_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
 
 def _build_regions(config: EncoderConfig) -> nn.Module | None:

@@ -83,60 +83,54 @@ class MobileClipImage(nn.Module):
         return converted
 
 
-class ClipVitTiny(nn.Module):
-    """`transformers`' CLIP vision tower (Radford et al. 2021, arXiv:2103.00020) in ViT-Tiny's sizes, and a projection.
+class VisionTower(nn.Module):
+    """A vision transformer of `transformers`, pooled as it does it, and a projection.
 
-    Input: (N, 3, 224, 224). Output: (N, 256).
+    Input: (N, 3, side, side). Output: (N, 256).
     """
+
+    def __init__(self, tower: Any, picture: ImagePicture) -> None:
+        super().__init__()
+        self.picture = picture
+        self.tower = tower
+        self.projection = nn.Linear(tower.config.hidden_size, EMBEDDING_SIZE)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.tower(image).pooler_output)
+
+
+def _clip_vit_tiny() -> VisionTower:
+    """CLIP's vision tower (Radford et al. 2021, arXiv:2103.00020) in ViT-Tiny's sizes."""
+    import_timm()  # transformers imports torchvision as well
+    from transformers import CLIPVisionConfig, CLIPVisionModel
 
     picture = ImagePicture(224, *_CLIP)
-
-    def __init__(self) -> None:
-        super().__init__()
-        import_timm()  # transformers imports torchvision as well
-        from transformers import CLIPVisionConfig, CLIPVisionModel
-
-        config = CLIPVisionConfig(
-            hidden_size=192,
-            intermediate_size=768,
-            num_hidden_layers=12,
-            num_attention_heads=3,
-            image_size=self.picture.side,
-            patch_size=16,
-        )
-        self.tower = CLIPVisionModel(config)
-        self.projection = nn.Linear(config.hidden_size, EMBEDDING_SIZE)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.projection(self.tower(image).pooler_output)
+    config = CLIPVisionConfig(
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        image_size=picture.side,
+        patch_size=16,
+    )
+    return VisionTower(CLIPVisionModel(config), picture)
 
 
-class SiglipSmall(nn.Module):
-    """`transformers`' SigLIP vision tower (Zhai et al. 2023, arXiv:2303.15343) with its pooling head, and a projection.
-
-    Input: (N, 3, 224, 224). Output: (N, 256).
-    """
+def _siglip_small() -> VisionTower:
+    """SigLIP's vision tower (Zhai et al. 2023, arXiv:2303.15343) with its pooling head, 6 layers of 384."""
+    import_timm()  # transformers imports torchvision as well
+    from transformers import SiglipVisionConfig, SiglipVisionModel
 
     picture = ImagePicture(224, *_HALF)
-
-    def __init__(self) -> None:
-        super().__init__()
-        import_timm()  # transformers imports torchvision as well
-        from transformers import SiglipVisionConfig, SiglipVisionModel
-
-        config = SiglipVisionConfig(
-            hidden_size=384,
-            intermediate_size=1536,
-            num_hidden_layers=6,
-            num_attention_heads=6,
-            image_size=self.picture.side,
-            patch_size=16,
-        )
-        self.tower = SiglipVisionModel(config)
-        self.projection = nn.Linear(config.hidden_size, EMBEDDING_SIZE)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.projection(self.tower(image).pooler_output)
+    config = SiglipVisionConfig(
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        image_size=picture.side,
+        patch_size=16,
+    )
+    return VisionTower(SiglipVisionModel(config), picture)
 
 
 def build_global_image(config: EncoderConfig) -> nn.Module:
@@ -151,9 +145,9 @@ def build_global_image(config: EncoderConfig) -> nn.Module:
         case "pool_linear":
             return PoolLinear(config.neck_channels)
         case "clip_vit_tiny":
-            return ClipVitTiny()
+            return _clip_vit_tiny()
         case "siglip_small":
-            return SiglipSmall()
+            return _siglip_small()
         case "mobileclip_s0":
             return MobileClipImage("fastvit_mci0")
         case _:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from keypilot.reference.config import EMBEDDING_SIZE, EncoderConfig
+from keypilot.reference.config import EMBEDDING_SIZE, TEXT_POSITIONS, EncoderConfig
 from keypilot.reference.text import TextEncoder
 from keypilot.reference.timm_shim import import_timm
 
@@ -19,9 +19,6 @@ BPE_ENTRIES, WORDPIECE_ENTRIES = 6912, 30522
 
 #: RoBERTa counts positions from padding_idx + 1.
 ROBERTA_OFFSET = 2
-
-#: Rows of BERT's table of positions.
-_BERT_POSITIONS = 512
 
 
 def roberta(vocab_size: int = BPE_ENTRIES, max_tokens: int = 64) -> RobertaModel:
@@ -44,9 +41,32 @@ def roberta(vocab_size: int = BPE_ENTRIES, max_tokens: int = 64) -> RobertaModel
     )
 
 
-class Roberta(TextEncoder):
+class _Transformer(TextEncoder):
+    """A network under the attribute that checkpoints have it under, read at the first token, and a projection."""
+
+    network: str
+    has_types = True
+    projection: nn.Linear
+
+    def forward(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        types = {"token_type_ids": torch.zeros_like(input_ids)} if self.has_types else {}
+        hidden = getattr(self, self.network)(
+            input_ids, attention_mask=(attention_mask != 0)[:, None, None, :], position_ids=position_ids, **types
+        ).last_hidden_state  # (N, T, hidden)
+        embedding: torch.Tensor = self.projection(self.pool(hidden, attention_mask))
+        return embedding
+
+    def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(N, T, hidden) to (N, hidden)."""
+        return hidden[:, 0]
+
+
+class Roberta(_Transformer):
     """RoBERTa of 2 layers of 312, read at the first token."""
 
+    network = "roberta"
     position_offset = ROBERTA_OFFSET
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -55,22 +75,11 @@ class Roberta(TextEncoder):
         self.roberta = roberta(self.vocab_size, config.max_tokens)
         self.projection = nn.Linear(self.roberta.config.hidden_size, EMBEDDING_SIZE)
 
-    def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = self.roberta(
-            input_ids,
-            attention_mask=(attention_mask != 0)[:, None, None, :],
-            position_ids=position_ids,
-            token_type_ids=torch.zeros_like(input_ids),
-        ).last_hidden_state  # (N, T, hidden)
-        embedding: torch.Tensor = self.projection(hidden[:, 0])
-        return embedding
 
-
-class DistilBert(TextEncoder):
+class DistilBert(_Transformer):
     """DistilBERT (Sanh et al. 2019, arXiv:1910.01108) of 2 layers of 312, read at the first token."""
 
+    network, has_types = "distilbert", False
     tokenizer = "wordpiece"
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -91,19 +100,11 @@ class DistilBert(TextEncoder):
         )
         self.projection = nn.Linear(312, EMBEDDING_SIZE)
 
-    def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = self.distilbert(
-            input_ids, attention_mask=(attention_mask != 0)[:, None, None, :], position_ids=position_ids
-        ).last_hidden_state  # (N, T, hidden)
-        embedding: torch.Tensor = self.projection(hidden[:, 0])
-        return embedding
 
-
-class Bert(TextEncoder):
+class Bert(_Transformer):
     """BERT, read at the first token."""
 
+    network = "bert"
     tokenizer = "wordpiece"
 
     def __init__(self, config: EncoderConfig, *, hidden: int, layers: int, heads: int, feed_forward: int) -> None:
@@ -119,27 +120,11 @@ class Bert(TextEncoder):
                 num_hidden_layers=layers,
                 num_attention_heads=heads,
                 intermediate_size=feed_forward,
-                max_position_embeddings=_BERT_POSITIONS,
+                max_position_embeddings=TEXT_POSITIONS["bert_tiny"],
             ),
             add_pooling_layer=False,
         )
         self.projection = nn.Linear(hidden, EMBEDDING_SIZE)
-
-    def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = self.bert(
-            input_ids,
-            attention_mask=(attention_mask != 0)[:, None, None, :],
-            position_ids=position_ids,
-            token_type_ids=torch.zeros_like(input_ids),
-        ).last_hidden_state  # (N, T, hidden)
-        embedding: torch.Tensor = self.projection(self.pool(hidden, attention_mask))
-        return embedding
-
-    def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(N, T, hidden) to (N, hidden)."""
-        return hidden[:, 0]
 
 
 class MiniLm(Bert):

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from keypilot.reference.config import EMBEDDING_SIZE, EncoderConfig
+from keypilot.reference.config import EMBEDDING_SIZE, TEXT_POSITIONS, EncoderConfig
 from keypilot.reference.text import TextEncoder
 
 _WIDTH = 512
 _HEADS = 8
 _LAYERS = 4
 _KERNEL = 11
-_POSITIONS = 77
+_POSITIONS = TEXT_POSITIONS["mobileclip"]
 
 #: CLIP's vocabulary.
 CLIP_ENTRIES = 49408
@@ -181,8 +181,6 @@ class MobileClipText(TextEncoder):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.vocab_size = config.vocab_size or CLIP_ENTRIES
-        if config.max_tokens > _POSITIONS:
-            raise ValueError(f"max_tokens: text mobileclip has {_POSITIONS} positions, got {config.max_tokens}")
         self.text_encoder = TextTower(self.vocab_size)
         self.projection = nn.Linear(_WIDTH, EMBEDDING_SIZE)
 

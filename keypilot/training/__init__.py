@@ -1,1 +1,1 @@
-"""Training data, and what training loops use. Needs the extra `torch` only where a module says so."""
+"""Training data, and what training loops use. `screens` needs none of it; the rest needs the extra `torch`."""

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from keypilot.reference.config import EncoderConfig
 from keypilot.reference.image import letterbox, normalize
+from keypilot.reference.regions import grid_box
 from keypilot.training.screens import LAYOUTS, Screen, render
 
 #: Crops are taken from a picture of so many times the screenshot's side: they come from the full screenshot later.
@@ -68,10 +69,7 @@ def batches(
     def collate(screens: list[Screen]) -> Batch:
         return _batch(config, screens, crops)
 
-    loader = DataLoader(
-        Screens(config, first, count), batch_size, num_workers=workers, collate_fn=collate, drop_last=True
-    )
-    yield from loader
+    yield from DataLoader(Screens(config, first, count), batch_size, num_workers=workers, collate_fn=collate)
 
 
 def _batch(config: EncoderConfig, screens: list[Screen], crops: bool) -> Batch:
@@ -97,14 +95,10 @@ def _crops(config: EncoderConfig, screen: Screen) -> npt.NDArray[np.uint8]:
     found = []
     for cell, box, present in zip(config.grid, screen.boxes, screen.present, strict=True):
         if present:
-            edges = [int(np.floor(box[0])), int(np.floor(box[1])), int(np.ceil(box[2])), int(np.ceil(box[3]))]
+            edges = [*np.floor(box[:2]).astype(int).tolist(), *np.ceil(box[2:]).astype(int).tolist()]
         else:
-            edges = [
-                start + edge * (end - start) // 1000
-                for edge, start, end in zip(cell, (x0, y0, x0, y0), (x1, y1, x1, y1), strict=True)
-            ]
-        edges = [max(edges[0], x0), max(edges[1], y0), min(edges[2], x1), min(edges[3], y1)]
-        edges[2], edges[3] = max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)
+            left, top, right, bottom = grid_box(cell, x1 - x0, y1 - y0)
+            edges = [x0 + left, y0 + top, x0 + right, y0 + bottom]
         found.append(letterbox(screen.pixels, edges, config.crop_side, config.image_pad))
     return np.stack(found)
 

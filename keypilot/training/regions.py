@@ -10,12 +10,13 @@ from torch import nn
 
 from keypilot.errors import ArgumentError
 from keypilot.reference.encoder import KeyPilotEncoder
+from keypilot.reference.roi import SamLite
 from keypilot.training.data import Batch, batches
 from keypilot.training.loop import Losses, Schedule, train
 from keypilot.training.losses import mask_loss
 from keypilot.training.screens import REGIONS
 
-#: Screens whose seeds are below this are for evaluation.
+#: Screens of an evaluation.
 _EVALUATED = 512
 
 
@@ -24,8 +25,10 @@ class RegionModel(nn.Module):
 
     def __init__(self, encoder: KeyPilotEncoder) -> None:
         super().__init__()
-        if encoder.regions is None:
-            raise ArgumentError("training regions: expected an encoder with regions 'sam_lite', got 'fixed_grid'")
+        if not isinstance(encoder.regions, SamLite):
+            raise ArgumentError(
+                f"training regions: expected an encoder with regions 'sam_lite', got {encoder.config.regions!r}"
+            )
         self.backbone = encoder.backbone
         self.neck = encoder.neck
         self.regions = encoder.regions

@@ -48,7 +48,7 @@ def _files() -> dict[str, Path]:
     ]
     found: dict[str, Path] = {}
     for folder in data:
-        for path in itertools.chain((folder / "fonts").rglob("*.tt[fc]")):
+        for path in (folder / "fonts").rglob("*.tt[fc]"):
             found.setdefault(path.name, path)
     return found
 

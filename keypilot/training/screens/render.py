@@ -5,20 +5,18 @@ from __future__ import annotations
 import colorsys
 import dataclasses
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from keypilot.reference.config import REGIONS
 from keypilot.training.screens import fonts, keyboards
 from keypilot.training.screens.apps import APPS
 from keypilot.training.screens.paint import Box, Painter
 from keypilot.training.screens.theme import BLACK, WHITE, Color, hsv, ink_on, mix, random_theme
 from keypilot.training.screens.words import Words
-
-#: The regions, in the order of every array with a region axis: that of `keypilot.reference.config.REGIONS`.
-REGIONS = ("input_field", "chat_bubble", "keyboard", "title_bar")
 
 #: Pixels that are drawn for one of the result, in each direction.
 _OVERSAMPLING = 2
@@ -212,8 +210,7 @@ def _status_bar(p: Painter, height: float) -> None:
         color = p.theme.bar
     else:
         x, y = min(3, p.image.width - 1), min(p.image.height - 1, round(height * p.scale) + 1)
-        red, green, blue = np.asarray(p.image)[y, x].tolist()
-        color = red, green, blue
+        color = cast("Color", p.image.getpixel((x, y)))
     p.rect(Box(0, 0, p.width, height), color)
     ink = ink_on(color)
     middle = height / 2

@@ -7,7 +7,7 @@ import random
 from importlib import resources
 
 _LISTS: dict[str, list[str]] = json.loads(
-    resources.files("keypilot").joinpath("data/screen_words.json").read_text(encoding="utf-8")
+    resources.files(__package__).joinpath("words.json").read_text(encoding="utf-8")
 )
 EMOJI = tuple(_LISTS["emoji"])
 
@@ -20,7 +20,7 @@ class Words:
         self.chinese = chinese
 
     def one(self, kind: str) -> str:
-        """An entry of a list of screen_words.json."""
+        """An entry of a list of words.json."""
         return self.rng.choice(_LISTS[kind])
 
     def several(self, kind: str, count: int) -> list[str]:
