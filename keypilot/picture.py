@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 #: PIL's modes that are accepted: black and white, grey, palette and RGB, with and without alpha, and 16-bit grey.
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
+#: Endings of the files that are taken for pictures in a folder to calibrate on.
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder to calibrate on, by name.
+
+    Raises
+    ------
+    ArgumentError : it is no folder, or has none.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"--calibrate: there is no folder {str(folder)!r}")
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not pictures:
+        raise ArgumentError(f"--calibrate: {str(folder)!r} has no picture ({', '.join(ENDINGS)})")
+    return pictures
+
 
 def load_rgb(picture: str | os.PathLike[str] | PIL.Image.Image) -> npt.NDArray[np.uint8]:
     """A picture upright and in 8-bit RGB.

@@ -241,6 +241,21 @@ def test_a_component_takes_its_part_of_an_encoders_state_dict(tmp_path: Path) ->
     assert_loaded(encoder.neck, before)
 
 
+def test_a_component_takes_its_own_state_dict_whole(tmp_path: Path) -> None:
+    encoder = encoder_with(text="bert_tiny")
+    state = randomized(encoder.text)  # the projection too
+    assert load_component(encoder, "text", saved(state, tmp_path / "t.pt")) == []
+    assert_loaded(encoder.text, state)
+
+
+def test_layers_beyond_the_components_are_left_out(tmp_path: Path) -> None:
+    encoder: Any = encoder_with(text="distilbert_tiny", vocab_size=30)
+    published = {f"distilbert.{key}": value for key, value in randomized(encoder.text.distilbert).items()}
+    deeper = {k.replace("layer.1.", "layer.2."): v for k, v in published.items() if ".layer.1." in k}
+    load_component(encoder, "text", saved({**published, **deeper}, tmp_path / "d.pt"))
+    assert_loaded(encoder.text.distilbert, {key.removeprefix("distilbert."): v for key, v in published.items()})
+
+
 @pytest.mark.parametrize("name", ["mobilevit_xxs", "mobilevit_xs", "mobilenetv3_small"])
 def test_backbones_take_timms_classifiers(tmp_path: Path, name: str) -> None:
     state = randomized(timm_net("mobilenetv3_small_100" if name == "mobilenetv3_small" else name))

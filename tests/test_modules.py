@@ -288,6 +288,13 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str
         resolve_config(str(path))
 
 
+def test_a_file_may_be_changed_as_a_preset_may(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(resolve_config("keypilot-base").to_json())
+    changed = resolve_config(f"{path}:max_tokens=32,int8_bytes=0")
+    assert (changed.max_tokens, changed.int8_bytes, changed.text) == (32, 0, "roberta_tiny")
+
+
 def test_metadata_describe_the_picture_of_an_image_program() -> None:
     keys = KeyPilotEncoder(EncoderConfig(regions="fixed_grid", global_image="siglip_small")).metadata()
     assert keys["keypilot.encoder.global.image_side"] == 224

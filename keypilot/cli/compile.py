@@ -13,6 +13,7 @@ from keypilot.cli.arguments import CONFIG_HELP
 from keypilot.cli.table import count
 from keypilot.errors import ArgumentError
 from keypilot.extras import torch_extra
+from keypilot.picture import pictures_in
 from keypilot.reference.config import resolve_config
 
 if TYPE_CHECKING:
@@ -20,12 +21,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-
 _TIMM = "timm:"
-
-#: Endings of checkpoints, as `keypilot.importers.weights.ENDINGS`, which takes PyTorch to import.
-_CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -161,11 +157,12 @@ def _compile_encoder(args: argparse.Namespace) -> tuple[str, int, str, list[str]
             load_encoder_weights,
             set_tokenizer,
         )
+        from keypilot.importers.weights import ENDINGS
         from keypilot.reference.presets import build_config
     components = dict(_component(text) for text in args.weights)
     if len(components) < len(args.weights) or ("" in components and len(components) > 1):
         raise ArgumentError("--weights: expected one file for the whole encoder, or one for each of several components")
-    if Path(args.source).suffix in _CHECKPOINTS and Path(args.source).is_file():
+    if Path(args.source).suffix in ENDINGS and Path(args.source).is_file():
         if args.weights:
             raise ArgumentError("--weights: a checkpoint has its own; expected none beside it")
         config, components = checkpoint_config(args.source), {"": args.source}
@@ -223,18 +220,3 @@ def _step(what: str, work: Callable[[], _T]) -> _T:
     if sys.stderr.isatty():
         print(f"{what}...", file=sys.stderr, flush=True)
     return work()
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, by name.
-
-    Raises
-    ------
-    ArgumentError : it is no folder, or has none.
-    """
-    if not folder.is_dir():
-        raise ArgumentError(f"--calibrate: there is no folder {str(folder)!r}")
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
-    if not pictures:
-        raise ArgumentError(f"--calibrate: {str(folder)!r} has no picture ({', '.join(_PICTURES)})")
-    return pictures

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from keypilot.cli.arguments import CONFIG_HELP
 from keypilot.cli.table import table
 from keypilot.errors import ArgumentError
 
@@ -23,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "compares two such files and names the first tensor that differs and the operator that made it. "
         "Exit code of --diff: 0 where all are equal, 1 where one differs, 2 where the two cannot be compared.",
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file or a preset")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=f"a model file, or {CONFIG_HELP}")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, in any format that Pillow reads")
     parser.add_argument("--text", default="", metavar="T", help="the text being typed (default: none)")
     parser.add_argument("--user", type=int, metavar="N", help="the user's number (default: an unknown one)")

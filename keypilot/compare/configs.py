@@ -95,11 +95,12 @@ def compare_configs(
     """
     resolved = [_without_limit(text) for text in configs]
     samples = list(drawn_screens(_DRAWN, _DRAWN_SIDE, seed=7)) if pictures is None else list(pictures)
+    pixels = _hash_of(samples)
     rows: list[Measured] = []
     models: list[Model | None] = []
     for text, config in zip(configs, resolved, strict=True):
         try:
-            row, model = _measured(text, config, samples, notify)
+            row, model = _measured(text, config, samples, pixels, notify)
         except KeyPilotError as error:
             notify(f"{text}: cannot be measured")
             row, model = Measured(text, error=" ".join(str(error).split())), None
@@ -118,7 +119,7 @@ def _without_limit(text: str) -> str:
 
 
 def _measured(
-    text: str, config: str, pictures: Sequence[Picture], notify: Callable[[str], None]
+    text: str, config: str, pictures: Sequence[Picture], pixels: str, notify: Callable[[str], None]
 ) -> tuple[Measured, Model]:
     from keypilot.cli.inspect import inspect
     from keypilot.model import Model
@@ -127,7 +128,7 @@ def _measured(
     path = cache.preset_model(config, "int8")
     model = Model.load(path, threads=1)
     notify(f"{text}: accuracy")
-    kept = path.with_name(f"{path.stem}-{_hash_of(pictures)}.json")
+    kept = path.with_name(f"{path.stem}-{pixels}.json")
     if kept.exists():
         accuracy = json.loads(kept.read_text(encoding="utf-8"))
     else:

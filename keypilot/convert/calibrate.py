@@ -26,19 +26,45 @@ FOLDS = 5
 Batch = Mapping[str, Any]
 
 
+class Windows(NamedTuple):
+    """Windows (n, kh * kw, C) of pictures x (N, H, W, C), which are cut out when they are asked for: they overlap, and
+    take up to kh * kw times the memory of x.
+
+    picture : (n). rows, columns : (n, kh) and (n, kw); zeros stand for what is outside.
+    """
+
+    x: Array
+    picture: Array
+    rows: Array
+    columns: Array
+
+    def cut(self) -> Array:
+        height, width, channels = self.x.shape[1:]
+        rows, columns = self.rows[:, :, np.newaxis], self.columns[:, np.newaxis]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        picture = self.picture[:, np.newaxis, np.newaxis]
+        windows = self.x[picture, rows.clip(0, height - 1), columns.clip(0, width - 1)]
+        result: Array = np.where(inside[..., np.newaxis], windows, np.float32(0)).reshape(len(rows), -1, channels)
+        return result
+
+
+def _cut(rows: Array | Windows) -> Array:
+    return rows.cut() if isinstance(rows, Windows) else rows
+
+
 @dataclasses.dataclass
 class Samples:
     """A random sample of rows (rows, ...) in folds; a batch's are all in one, so that what is chosen on some folds is
     judged on batches that it has not seen."""
 
-    folds: list[list[Array]] = dataclasses.field(default_factory=lambda: [[] for _ in range(FOLDS)])
+    folds: list[list[Array | Windows]] = dataclasses.field(default_factory=lambda: [[] for _ in range(FOLDS)])
 
-    def add(self, rows: Array, batch: int) -> None:
+    def add(self, rows: Array | Windows, batch: int) -> None:
         self.folds[batch % FOLDS].append(rows)
 
     def of(self, folds: Iterable[int]) -> Array:
         """The rows of some folds, of which one at least has any."""
-        return np.concatenate([rows for fold in folds for rows in self.folds[fold]])
+        return np.concatenate([_cut(rows) for fold in folds for rows in self.folds[fold]])
 
     def half(self, index: int) -> Array:
         """Every other fold; where there was a single batch, every other row."""
@@ -56,7 +82,7 @@ class Samples:
         return Samples([mine + others for mine, others in zip(self.folds, other.folds, strict=True)])
 
     def shifted(self, shift: Array) -> Samples:
-        return Samples([[rows - shift for rows in fold] for fold in self.folds])
+        return Samples([[_cut(rows) - shift for rows in fold] for fold in self.folds])
 
 
 class Bounds(NamedTuple):
@@ -287,7 +313,7 @@ class _Collector:
     def _some(self, count: int) -> Array:
         return np.arange(count) if count <= self.rows else self.rng.choice(count, self.rows, replace=False)
 
-    def _windows(self, node: Node, x: Array) -> Array:
+    def _windows(self, node: Node, x: Array) -> Array | Windows:
         """The inputs (rows, taps, channels) of some of a layer's outputs."""
         if reads_rows(node):
             rows = x.reshape(-1, x.shape[-1])
@@ -304,12 +330,5 @@ class _Collector:
             + np.arange(kernel[axis]) * node.attributes["dilation"][axis]
             for axis in (0, 1)
         )
-        inside = ((rows >= 0) & (rows < x.shape[1]))[:, :, np.newaxis] & ((columns >= 0) & (columns < x.shape[2]))[
-            :, np.newaxis
-        ]
-        picture = (index // (height * width))[:, np.newaxis, np.newaxis]
-        windows = x[
-            picture, rows.clip(0, x.shape[1] - 1)[:, :, np.newaxis], columns.clip(0, x.shape[2] - 1)[:, np.newaxis]
-        ]
-        result: Array = np.where(inside[..., np.newaxis], windows, np.float32(0)).reshape(len(index), -1, x.shape[-1])
-        return result
+        windows = Windows(x, index // (height * width), rows, columns)
+        return windows if len(index) * kernel[0] * kernel[1] * x.shape[-1] > x.size else windows.cut()

@@ -84,7 +84,11 @@ class LayerInput:
         count, columns = self.quantized.shape[1:]
         total = np.matmul(self.quantized.transpose(0, 2, 1), self.quantized).astype(np.float64) / count
         trust = count / (count + _ROWS_PER_COLUMN * columns)
-        result: Array = trust * total + (1 - trust) * total * np.eye(columns)
+        diagonal = np.einsum("gcc->gc", total)  # a view
+        kept = trust * diagonal + (1 - trust) * diagonal
+        total *= trust
+        diagonal[:] = kept
+        result: Array = total
         return result
 
     def powers(self) -> Array:

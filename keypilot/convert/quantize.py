@@ -244,16 +244,14 @@ class Quantizer:
         steps = self._ranges[channels].steps()
         if not readers or steps.max() <= 1.5 * steps.min():
             return
-        errors = {}
-        for evenness in (e for e in EVENNESS if e >= self._evenness[channels]):
-            total = 0.0
-            for layer, _start in readers:
-                windows = layer.samples.half(0)[:_WINDOWS]
+        errors = {evenness: 0.0 for evenness in EVENNESS if evenness >= self._evenness[channels]}
+        for layer, _start in readers:
+            windows = layer.samples.half(0)[:_WINDOWS]
+            for evenness in errors:
                 how = self._input_quantization(layer, {**self._evenness, channels: evenness})
                 inputs = self._inputs(layer, windows, how)
                 result = round_layer(layer.matrices.matrices, _column_scale(layer, how), inputs, "nearest")
-                total += relative_error(layer.matrices.matrices, result.weight(), inputs)[0]
-            errors[evenness] = total
+                errors[evenness] += relative_error(layer.matrices.matrices, result.weight(), inputs)[0]
         self._evenness[channels] = min(errors, key=lambda evenness: errors[evenness])
 
     def _quantize_layer(self, layer: _Layer) -> None:
@@ -266,6 +264,7 @@ class Quantizer:
             shift = mean_error(matrices, weight, fit)
             tried[rounding, False], tried[rounding, True] = relative_error(matrices, weight, judge, shift)
         rounding, corrected = min(tried, key=lambda choice: tried[choice])
+        del fit, judge  # as large as what follows
         inputs = whole()
         layer.rounded = round_layer(matrices, scale, inputs, rounding)
         layer.shift = mean_error(matrices, layer.rounded.weight(), inputs) if corrected else None

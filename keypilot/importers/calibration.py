@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from keypilot.convert.encoder_calibration import TEXTS
 from keypilot.errors import ArgumentError
-from keypilot.picture import load_rgb
+from keypilot.picture import load_rgb, pictures_in
 from keypilot.text_encoder import text_inputs
 from keypilot.tokenizer import Tokenizer
 
@@ -21,8 +21,6 @@ Batches = list[dict[str, npt.NDArray[Any]]]
 _MOST_TEXTS, _MOST_PICTURES = 256, 64
 
 _DRAWN = 16
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def text_batches(path: Path | None, tokenizer: Mapping[str, Any], names: Sequence[str]) -> tuple[Batches, str]:
@@ -80,22 +78,21 @@ def image_batches(
     """
     from PIL import Image, ImageOps
 
+    from keypilot.reference.image import normalize
     from keypilot.reference.presets import drawn_screens
 
+    pictures: Iterable[npt.NDArray[np.uint8]]
     if path is None:
-        pictures = list(drawn_screens(_DRAWN, max(height, width), seed=1))
+        pictures = drawn_screens(_DRAWN, max(height, width), seed=1)
         source = f"{_DRAWN} drawn screens"
     else:
-        files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in _PICTURES] if path.is_dir() else []
-        if not files:
-            raise ArgumentError(f"--calibrate: expected a folder with pictures ({', '.join(_PICTURES)}), got {path}")
-        pictures = [load_rgb(file) for file in _spaced(files, _MOST_PICTURES)]
-        source = f"{len(pictures)} pictures"
+        files = _spaced(pictures_in(path), _MOST_PICTURES)
+        pictures = map(load_rgb, files)  # one at a time: a photograph takes tens of megabytes
+        source = f"{len(files)} pictures"
     batches = []
     for picture in pictures:
         fitted = np.asarray(ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.BICUBIC))
-        x = (fitted / 255 - np.array(mean)) / np.array(std)
-        batches.append({"image": x.transpose(2, 0, 1)[np.newaxis].astype(np.float32)})
+        batches.append({"image": normalize(fitted, mean, std).transpose(2, 0, 1)[np.newaxis]})
     return batches, source
 
 

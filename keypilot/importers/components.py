@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from keypilot.errors import ArgumentError
-from keypilot.importers.weights import State, below, listed, load_state, read_checkpoint
+from keypilot.importers.weights import State, below, listed, load_state, read_checkpoint, weights_in
 from keypilot.reference.config import EncoderConfig
 from keypilot.reference.encoder import KeyPilotEncoder
 from keypilot.reference.tokenizer import tokenizer_metadata
@@ -28,8 +28,6 @@ ATTRIBUTES = {
     "user": "user",
     "fusion": "fusion",
 }
-
-_FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class Published(NamedTuple):
@@ -102,10 +100,10 @@ def load_component(encoder: KeyPilotEncoder, component: str, path: str | os.Path
     if module is None or not module.state_dict():
         raise ArgumentError(f"--weights: {component} of {encoder.config.name!r} is {name!r}, which has no weights")
     path = Path(path)
-    state: State = read_checkpoint(_weights_in(path)).state
+    state: State = read_checkpoint(weights_in(path) if path.is_dir() else path).state
     network = f"{component} {name!r}"
     own = module.state_dict().keys()
-    mine = below(state, f"{attribute}.")
+    mine = state if own == state.keys() else below(state, f"{attribute}.")
     if own & mine.keys():
         load_state(module, mine, source=str(path), network=network)
         return []
@@ -145,15 +143,6 @@ def set_tokenizer(encoder: KeyPilotEncoder, path: Path) -> None:
             f"{encoder.config.text!r}, got {count}"
         )
     encoder.text.own_tokenizer = path
-
-
-def _weights_in(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = [path / name for name in _FOLDER_WEIGHTS if (path / name).is_file()]
-    if not found:
-        raise ArgumentError(f"{path}: expected weights in {' or '.join(_FOLDER_WEIGHTS)}, got none")
-    return found[0]
 
 
 def _inside(tower: str, *prefixes: str) -> Callable[[State, nn.Module], dict[str, torch.Tensor]]:
@@ -198,7 +187,7 @@ def _unchanged(state: State, module: nn.Module) -> dict[str, torch.Tensor]:
 def _text(tower: str, prefix: str) -> Published:
     heads = ("pooler.*", "cls.*", "lm_head.*", "vocab_*", "classifier.*", "qa_outputs.*")
     extra = tuple(f"{tower}.{head}" for head in heads)
-    return Published(_inside(tower, f"{prefix}."), ("projection.*",), (*extra, f"{tower}.encoder.layer.*"))
+    return Published(_inside(tower, f"{prefix}."), ("projection.*",), (*extra, f"{tower}.*.layer.*"))
 
 
 _TOWER = ("projection.*",)

@@ -15,7 +15,7 @@ from torch import nn
 from keypilot.errors import ArgumentError, UnsupportedError
 from keypilot.importers.imported import ImageInput, Imported
 from keypilot.importers.timm_models import timm_folder
-from keypilot.importers.weights import listed
+from keypilot.importers.weights import counted, listed
 from keypilot.reference.config import IMAGENET_MEAN, IMAGENET_STD
 from keypilot.reference.timm_shim import import_timm
 from keypilot.reference.tokenizer import tokenizer_metadata
@@ -260,14 +260,8 @@ def _pretrained(imported: Imported, folder: Path, loader: str, unused: tuple[str
     wrong = sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in found["mismatched_keys"])
     extra = sorted(found["unexpected_keys"])
     if missing or wrong:
-        parts = [
-            f"{len(keys)} {kind}: {listed(keys)}"
-            for kind, keys in (("missing", missing), ("of another shape", wrong), ("unexpected", extra))
-            if keys
-        ]
-        raise ArgumentError(
-            f"{folder}: not the weights of {type(model).__name__} as config.json has it; {'; '.join(parts)}"
-        )
+        differences = counted({"missing": missing, "of another shape": wrong, "unexpected": extra})
+        raise ArgumentError(f"{folder}: not the weights of {type(model).__name__} as config.json has it; {differences}")
     if extra:
         imported.notes.append(f"{len(extra)} tensors of the file are not used: {listed(extra)}")
     network: nn.Module = model.eval().requires_grad_(False)

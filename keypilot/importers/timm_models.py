@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from keypilot.errors import ArgumentError, UnsupportedError
+from keypilot.errors import UnsupportedError
 from keypilot.importers.imported import ImageInput, Imported
-from keypilot.importers.weights import load_state, read_checkpoint
+from keypilot.importers.weights import load_state, read_checkpoint, weights_in
 from keypilot.reference.timm_shim import import_timm
 
 
@@ -43,12 +43,10 @@ def load_timm(architecture: str, weights: str | os.PathLike[str], *, features: b
 
 def timm_folder(folder: Path, config: Mapping[str, Any]) -> Imported:
     """A timm network from a folder as Hugging Face's hub has them: config.json with its ``architecture``."""
-    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
-    if not files:
-        raise ArgumentError(f"{folder}: expected weights in model.safetensors or pytorch_model.bin, got none")
+    weights = weights_in(folder)
     settings = config.get("pretrained_cfg") or {}
     imported = _load(
-        str(config["architecture"]), files[0], features=False, classes=config.get("num_classes"), settings=settings
+        str(config["architecture"]), weights, features=False, classes=config.get("num_classes"), settings=settings
     )
     imported.name = folder.absolute().name
     return imported

@@ -20,6 +20,9 @@ State = Mapping[str, torch.Tensor]
 #: Endings of the files that are read.
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
+#: Names of the file of weights in a folder, the one to use first.
+_FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
 #: Where training scripts put the state dict, the one to use first.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "weights")
 
@@ -96,6 +99,19 @@ def _pickled(path: Path) -> tuple[dict[str, Any], str | None]:
     return dict(content), config if isinstance(config, str) else None
 
 
+def weights_in(folder: Path) -> Path:
+    """The file of weights in a folder of Hugging Face's hub.
+
+    Raises
+    ------
+    ArgumentError : there is none.
+    """
+    found = [folder / name for name in _FOLDER_WEIGHTS if (folder / name).is_file()]
+    if not found:
+        raise ArgumentError(f"{folder}: expected weights in {' or '.join(_FOLDER_WEIGHTS)}, got none")
+    return found[0]
+
+
 def _bare(key: str) -> str:
     while prefix := next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None):
         key = key.removeprefix(prefix)
@@ -140,12 +156,8 @@ def load_state(
     unexpected = [key for key in extra if not _matches(key, left_out)]
     if missing or unexpected or wrong:
         shapes = [f"{key} (expected {_shape(own[key])}, got {_shape(value)})" for key, value in wrong.items()]
-        parts = [
-            f"{len(keys)} {kind}: {listed(keys)}"
-            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-            if keys
-        ]
-        raise ArgumentError(f"{source}: not the weights of {network}, which has {len(own)} tensors; {'; '.join(parts)}")
+        found = counted({"missing": missing, "unexpected": unexpected, "of another shape": shapes})
+        raise ArgumentError(f"{source}: not the weights of {network}, which has {len(own)} tensors; {found}")
     with torch.no_grad():
         for key in own.keys() & state.keys():
             own[key].copy_(state[key])
@@ -164,3 +176,8 @@ def listed(keys: Sequence[str]) -> str:
     """The first keys, and how many more there are."""
     more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
     return ", ".join(keys[:_LISTED]) + more
+
+
+def counted(kinds: Mapping[str, Sequence[str]]) -> str:
+    """How many keys there are of each kind, and the first of them; of kinds that have any."""
+    return "; ".join(f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys)

@@ -221,7 +221,8 @@ def resolve_config(text: str) -> EncoderConfig:
     ----------
     text : a preset's name; a preset's name and changes of its fields, as ``keypilot-base:global_image=mobileclip_s0``
         or ``keypilot-lite:text=minilm_2,max_tokens=32``; or the path of a JSON file, ending in ``.json``, with fields
-        of `EncoderConfig`. A changed backbone brings its pictures' side and normalisation, where those are not given.
+        of `EncoderConfig`, and changes likewise. A changed backbone brings its pictures' side and normalisation, where
+        those are not given.
 
     Raises
     ------
@@ -229,12 +230,14 @@ def resolve_config(text: str) -> EncoderConfig:
     OSError : the file cannot be read.
     """
     try:
-        if text.endswith(".json"):
-            return EncoderConfig.from_json(Path(text).read_text(encoding="utf-8"))
-        preset, colon, changes = text.partition(":")
-        if preset not in PRESETS:
-            raise ValueError(f"expected a preset, one of {', '.join(PRESETS)}, got {preset!r}")
-        return _changed(PRESETS[preset], text, changes.split(",")) if colon else PRESETS[preset]
+        named = text if text.endswith(".json") else text.rsplit(":", 1)[0]
+        if named.endswith(".json"):
+            config = EncoderConfig.from_json(Path(named).read_text(encoding="utf-8"))
+        elif named in PRESETS:
+            config = PRESETS[named]
+        else:
+            raise ValueError(f"expected a preset, one of {', '.join(PRESETS)}, got {named!r}")
+        return config if named == text else _changed(config, text, text[len(named) + 1 :].split(","))
     except ValueError as error:
         raise ArgumentError(f"{text}: {error}") from error
 

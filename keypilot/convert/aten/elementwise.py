@@ -301,16 +301,11 @@ def sum_of_all(b: Builder, x: Value, _dtype: Any) -> Value:
     return sum_(b, x, None, False, None)
 
 
-@lowers("amax.default", "amin.default")
-def extreme(b: Builder, x: Value, dim: Any, keepdim: bool) -> Value:
+@lowers("amax.default", "amin.default", "max.default", "min.default")
+def extreme(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
     if b.dtypes[0] == "bool":
         raise b.unsupported("an extreme of booleans; cast them first")
-    return reduction(b, "max" if "amax" in b.operator else "min", x, dim, keepdim)
-
-
-@lowers("max.default", "min.default")
-def extreme_of_all(b: Builder, x: Value) -> Value:
-    return reduction(b, b.operator.split(".")[1], x, None, False)
+    return reduction(b, "max" if "max" in b.operator else "min", x, dim, keepdim)
 
 
 @lowers("any.default", "any.dim", "any.dims", "all.default", "all.dim", "all.dims")

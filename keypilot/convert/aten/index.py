@@ -9,7 +9,7 @@ import numpy as np
 
 from keypilot.convert.aten.elementwise import arithmetic, reduction
 from keypilot.convert.aten.registry import lowers
-from keypilot.convert.graph import ONE, ZERO, Dim, Shape, Value, as_dim, broadcast_shape
+from keypilot.convert.graph import ONE, ZERO, Dim, Shape, Value, as_dim, broadcast_shape, product
 from keypilot.convert.views import Expand, Reshape
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def argmax(b: Builder, x: Value, dim: int | None, _keepdim: bool) -> Value:
     if x.dtype == "bool":
         x = b.cast(x, "i32")
     if dim is None:
-        size = 1
-        for length in x.shape:
-            size *= b.static(length, "the size of a tensor that is searched")
+        size = b.static(product(x.shape), "the size of a tensor that is searched")
         x, dim = b.reshape(x, (Dim(size),)), 0
     axis = dim % x.rank
     shape = (*x.shape[:axis], *x.shape[axis + 1 :])

@@ -24,6 +24,13 @@ def _pair(sizes: int | Sequence[int], one: int = 1) -> Pair:
     return (sizes[0], sizes[1]) if len(sizes) == 2 else (sizes[0], sizes[0])
 
 
+def _constant(b: Builder, weight: Value, bias: Value | None) -> Array:
+    """The data of a weight, which files hold, as those of the bias."""
+    if weight.data is None or (bias is not None and bias.data is None):
+        raise b.unsupported("a weight that is computed at run time")
+    return weight.data
+
+
 def _emit_conv(
     b: Builder,
     x: Value,
@@ -34,8 +41,7 @@ def _emit_conv(
     dilation: Pair,
     groups: int,
 ) -> Value:
-    if weight.data is None or (bias is not None and bias.data is None):
-        raise b.unsupported("a weight that is computed at run time")
+    _constant(b, weight, bias)
     return b.emit("conv2d", [x, weight, bias], stride=stride, pad=pad, dilation=dilation, groups=groups)
 
 
@@ -66,10 +72,10 @@ def conv1d(
     dilation: Sequence[int],
     groups: int,
 ) -> Value:
-    assert weight.data is not None
+    data = _constant(b, weight, bias)
     kernel = [dim.coefficient for dim in weight.shape[2:]]
     left, right = _padding(padding, kernel, (dilation[0],))
-    flat = Value(weight.name, (*weight.shape[:2], ONE, weight.shape[2]), "f32", np.expand_dims(weight.data, 2))
+    flat = Value(weight.name, (*weight.shape[:2], ONE, weight.shape[2]), "f32", np.expand_dims(data, 2))
     row = b.reshape(x, (*x.shape[:2], ONE, x.shape[2]))
     result = b.shape
     b.shapes = [(*result[:2], ONE, result[2])]
@@ -112,11 +118,12 @@ def deconv2d(
     dilation: Sequence[int],
 ) -> Value:
     """A `deconv2d` node, whose weight has the output channels first, as a convolution's: (O, I / groups, kh, kw)."""
-    if weight.data is None or (bias is not None and bias.data is None):
-        raise b.unsupported("a weight that is computed at run time")
+    data = _constant(b, weight, bias)
     if weight.rank != 4 or _pair(dilation) != (1, 1):
         raise b.unsupported("a transposed convolution that is dilated or of signals")
-    parts = weight.data.reshape(groups, -1, *weight.data.shape[1:]).swapaxes(1, 2)
+    for dim in (*x.shape[2:], *b.shape[2:]):
+        b.static(dim, "the side of a transposed convolution's picture")
+    parts = data.reshape(groups, -1, *data.shape[1:]).swapaxes(1, 2)
     data = np.ascontiguousarray(parts.reshape(-1, *parts.shape[2:]))
     turned = Value(weight.name, as_shape(data.shape), "f32", data)
     return b.emit("deconv2d", [x, turned, bias], stride=_pair(stride), padding=_pair(padding), groups=groups)

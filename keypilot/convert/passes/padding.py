@@ -19,10 +19,9 @@ def fold_padding(program: Program) -> None:
             continue
         (before, after), own = _sides(pad), node.attributes["pad"]
         node.attributes["pad"] = tuple(a + b for a, b in zip(own, (*before[2:], *after[2:]), strict=True))
+        if node.op == "pool2d":  # the zeros count; to a maximum that is all the same
+            node.attributes["count_include_pad"] = 1
         node.inputs[0] = pad.input(0)
-    readers = program.users()
-    outputs = program.output_values()
-    program.nodes = [n for n in program.nodes if n.op != "pad" or n.output in readers or n.output in outputs]
     for pad in program.nodes:
         if pad.op == "pad":  # files hold no infinities
             pad.attributes["value"] = float(np.nan_to_num(pad.attributes["value"], posinf=_MOST, neginf=-_MOST))
@@ -44,7 +43,4 @@ def _joins(node: Node, pad: Node) -> bool:
     if node.attributes["fn"] == "max":
         return small and value == -math.inf
     whole = node.attributes["count_include_pad"] == 1 or not any(node.attributes["pad"])
-    if small and value == 0 and whole:
-        node.attributes["count_include_pad"] = 1
-        return True
-    return False
+    return small and bool(value == 0) and whole
